@@ -1,0 +1,32 @@
+# make run: the demonstration job; make test: everything CI runs; make bench: the figures.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: run test venv lint bench clean
+
+run: venv
+	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
+
+test: venv lint
+	$(PY) -m pytest tests
+
+lint: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: venv
+	$(PY) -m bench
+
+venv: $(STAMP)
+
+# pythia8mc only as a wheel: its newest release may be source only, and building it takes a compiler and an hour.
+$(STAMP): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --only-binary pythia8mc -e '.[server,demo,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""One facility of the world per file; foreign errors are translated here."""

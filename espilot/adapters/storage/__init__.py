@@ -1,0 +1,1 @@
+"""Storage elements, one kind per file."""

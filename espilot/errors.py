@@ -1,0 +1,66 @@
+"""The error tree: whose fault it is, and what can be done next.
+
+Every error that may reach a person has a one-line text that names the thing and the remedy.
+"""
+
+from __future__ import annotations
+
+
+class EspilotError(Exception):
+    """Anything espilot raises on purpose."""
+
+
+class UsageError(EspilotError):
+    """The person who called us: a wrong option, a missing or malformed file."""
+
+
+class ConfigError(UsageError):
+    """A setting or a job file that cannot be used; the text names the key."""
+
+
+class LocalError(EspilotError):
+    """This node: no space, no permission, an unusable directory."""
+
+
+class ServerError(EspilotError):
+    """The event server, or the way to it."""
+
+
+class ServerUnavailable(ServerError):
+    """No usable answer; the outcome of the call is unknown. Ask again, or verify."""
+
+
+class ServerRefused(ServerError):
+    """The server understood and said no; repeating the same call does not help."""
+
+
+class StorageError(EspilotError):
+    """The storage element, or the way to it."""
+
+
+class StorageRetryable(StorageError):
+    """A transfer that may work later: time-out, connection lost, server busy, disk full."""
+
+
+class StorageFatal(StorageError):
+    """A transfer that will not work by repeating it: no permission, bad name, wrong credentials."""
+
+
+class PayloadError(EspilotError):
+    """The payload broke its contract; it concerns one range or one client, never the pilot."""
+
+
+class MessageError(PayloadError):
+    """Bytes that are no message of the protocol; the text is safe to log and short."""
+
+
+class OutputError(PayloadError):
+    """An output that cannot be taken: outside the work directory, missing, empty, changed."""
+
+
+class QueueError(EspilotError):
+    """The shared-memory queue cannot be used: not local, damaged, held by another pilot, full."""
+
+
+class StateError(QueueError):
+    """A move that the state of a range or archive does not allow. Nothing was changed."""

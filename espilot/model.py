@@ -1,0 +1,221 @@
+"""The nouns of the event service. No behaviour beyond what a noun knows of itself.
+
+States are named as in the life of a range: ready -> sent -> done -> packed -> staged -> reported.
+Times are Unix seconds unless a name says `_ns` or `_mono`; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+
+class RangeState(Enum):
+    """Where a range is. Each live range is in exactly one of these."""
+
+    READY = "ready"
+    """Fetched from the server, in nobody's hands. The dispatcher moves it on."""
+    SENT = "sent"
+    """In the hands of a payload client. The dispatcher moves it on."""
+    DONE = "done"
+    """Its outputs exist on this node. The stage-out worker packs it."""
+    PACKED = "packed"
+    """In a sealed archive. The stage-out worker ships it."""
+    STAGED = "staged"
+    """Safe on the storage element, not yet known to the server. The event-server worker reports it."""
+    FAILED = "failed"
+    """The payload could not process it. The event-server worker reports it."""
+    FATAL = "fatal"
+    """It can never be processed. The event-server worker reports it."""
+
+
+class ArchiveState(Enum):
+    """Where an archive is."""
+
+    PACKED = "packed"
+    """Sealed on this node, to be shipped."""
+    STAGED = "staged"
+    """Verified on the storage element, to be reported."""
+    REPORTED = "reported"
+    """The server knows; the local files may be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRange:
+    """`start_event`..`last_event` (inclusive, counted from 1) of one input file."""
+
+    id: str
+    start_event: int
+    last_event: int
+    lfn: str
+    guid: str
+    scope: str
+    pfn: str = ""
+
+    @property
+    def events(self) -> int:
+        """Number of events in the range."""
+        return self.last_event - self.start_event + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output file as it was when its range was reported done."""
+
+    path: str
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoneRange:
+    """A range whose outputs wait to be packed."""
+
+    id: str
+    outputs: tuple[Output, ...]
+    events: int
+    done_at: float
+    cpu_s: float | None = None
+    wall_s: float | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its outputs."""
+        return sum(output.size_bytes for output in self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRange:
+    """A range that ended without output, to be reported."""
+
+    id: str
+    fatal: bool
+    code: int
+    diag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A sealed tar of outputs. `ids` are its ranges in member order; the name never changes."""
+
+    name: str
+    ids: tuple[str, ...]
+    size_bytes: int
+    adler32: str
+    events: int
+    state: ArchiveState = ArchiveState.PACKED
+    storage_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One event job as the server handed it out (`PandaID` and what the pilot needs of the rest).
+
+    `output_lfns` are the output names without the log, in stream order. `definition` is the job
+    definition as received.
+    """
+
+    panda_id: int
+    jobset_id: int
+    task_id: int
+    attempt_nr: int
+    core_count: int
+    output_lfns: tuple[str, ...]
+    log_lfn: str
+    input_lfns: tuple[str, ...] = ()
+    event_service: bool = True
+    definition: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class RangeReport:
+    """What is said to the server of one range; `status` is `finished`, `failed` or `fatal`."""
+
+    id: str
+    status: str
+    code: int | None = None
+    diag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFacts:
+    """What is said to the server of one archive. `storage_id` is the id of the storage endpoint."""
+
+    lfn: str
+    size_bytes: int
+    adler32: str
+    storage_id: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBatch:
+    """Ranges reported together; with an archive, all of them are its members."""
+
+    ranges: tuple[RangeReport, ...]
+    archive: ArchiveFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAnswer:
+    """The server's answer to a list of batches.
+
+    `accepted` has one entry per range in flattened order: True accepted (no proof that a row
+    changed), None ignored, False refused. `accepted is None` means: executed or not, the answer
+    does not tell; ask for the statuses. `commands` maps PandaID to `tobekilled`, `softkill`, ...
+    """
+
+    accepted: tuple[bool | None, ...] | None
+    commands: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class JobUpdate:
+    """One `updateJob` call: a heartbeat, or with state finished/failed the final update."""
+
+    state: str
+    events: int = 0
+    pilot_error_code: int = 0
+    pilot_error_diag: str = ""
+    sub_status: str = ""
+    core_count: int | None = None
+    cpu_s: int | None = None
+    metrics: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """What the built-in server knows of a task. `state` is `running`, `finished` or `failed`."""
+
+    task_id: int
+    state: str
+    total: int
+    finished: int
+    failed: int
+    fatal: int
+    ready: int
+    sent: int
+    events_finished: int
+    jobs: int
+    jobs_active: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule's finding: what was measured, the limit it broke, and what to do about it.
+
+    `action` is one of `end-client`, `end-payload`, `end-job`, `fail-range`; `code` a pilot error
+    code; `text` one sentence that names number and limit.
+    """
+
+    rule: str
+    value: float
+    limit: float
+    action: str
+    code: int
+    text: str

@@ -1,0 +1,1 @@
+"""The way of a range, one arrow per file: jobs, ranges, dispatch, packing, stageout, reports."""

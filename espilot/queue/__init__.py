@@ -1,0 +1,1 @@
+"""The shared-memory queue: the only owner of lmdb."""

@@ -1,0 +1,39 @@
+"""Packaging of espilot; `pip install .` gives the commands `espilot` and `fake-payload`."""
+
+from setuptools import find_packages, setup
+
+SERVER = ["aiohttp>=3.10"]
+DEMO = ["pythia8mc>=8.312", "uproot>=5.3", "numpy>=1.26", "awkward>=2.6"]
+TEST = [
+    *SERVER,
+    "pytest>=8.0",
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "ruff>=0.5",
+    "types-requests",
+    "types-psutil",
+]
+
+setup(
+    name="espilot",
+    version="0.1.0",
+    description="A pilot for the event service: every range ends safe and reported, or goes back",
+    python_requires=">=3.11",
+    packages=find_packages(include=["espilot", "espilot.*"]),
+    package_data={"espilot": ["py.typed"]},
+    install_requires=[
+        "pyzmq>=25.1",
+        "msgpack>=1.0.5",
+        "lmdb>=1.4.1",
+        "psutil>=5.9.5",
+        "requests>=2.31",
+        "boto3>=1.34",
+    ],
+    extras_require={"server": SERVER, "demo": DEMO, "test": TEST},
+    entry_points={
+        "console_scripts": [
+            "espilot = espilot.cli.main:run",
+            "fake-payload = espilot.payload.fake.main:run",
+        ]
+    },
+)
