@@ -5,14 +5,14 @@ Each field's comment is the sentence that `etc/espilot.toml` prints for it; a te
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from espilot.errors import ConfigError, UsageError
+from espilot.errors import ConfigError
 
 
 def setting(default: Any, doc: str) -> Any:
@@ -30,10 +30,14 @@ class PayloadConfig:
     output_limit_bytes: int = setting(500 * 10**9, "Largest single output file.")
     stdout_limit_bytes: int = setting(2 * 2**30, "Largest stdout or stderr of the payload.")
     hang_s: float = setting(7200.0, "No message and no CPU use for so long means: hung.")
-    restarts: int = setting(5, "Starts within restart_window_s after which the payload is given up.")
+    restarts: int = setting(
+        5, "Starts within restart_window_s after which the payload is given up."
+    )
     restart_window_s: float = setting(600.0, "Window for counting restarts.")
     term_grace_s: float = setting(30.0, "From SIGTERM to SIGKILL when the payload is stopped.")
-    exit_grace_s: float = setting(1800.0, "How long the payload may live after it heard that no more ranges come.")
+    exit_grace_s: float = setting(
+        1800.0, "How long the payload may live after it heard that no more ranges come."
+    )
     max_held: int = setting(64, "Ranges that one client may hold at once.")
 
 
@@ -54,8 +58,12 @@ class StageoutConfig:
     attempts: int = setting(3, "Tries of one upload within one stage-out.")
     retry_min_s: float = setting(1.0, "Shortest pause between two tries.")
     retry_max_s: float = setting(60.0, "Longest pause between two tries.")
-    give_up_after: int = setting(2, "Failed stage-outs in a row after which no more ranges are taken.")
-    storage_wait_s: float = setting(600.0, "How long clients wait in storage trouble before they hear that no more ranges come.")
+    give_up_after: int = setting(
+        2, "Failed stage-outs in a row after which no more ranges are taken."
+    )
+    storage_wait_s: float = setting(
+        600.0, "How long clients wait in storage trouble before they hear that no more ranges come."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +84,12 @@ class ServerConfig:
 class LimitsConfig:
     """[limits]: of the whole pilot."""
 
-    workdir_bytes: int = setting(16336 * 2**20, "Largest size of the work directory, outputs and logs included.")
+    workdir_bytes: int = setting(
+        16336 * 2**20, "Largest size of the work directory, outputs and logs included."
+    )
     wall_s: float = setting(0.0, "Longest run; 0 means no limit.")
     live_ranges: int = setting(20000, "Most ranges on the node at the same time.")
     work_ahead_s: float = setting(2.0, "Seconds of work that are fetched ahead.")
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +116,79 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     storage: str = field(default="", metadata={"doc": "URL or directory of the storage element."})
+
+
+T = TypeVar("T")
+
+
+def read_file(path: Path) -> Settings:
+    """The settings of a TOML file; `ConfigError` names the file, the key and the remedy."""
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    return read_settings(table, str(path))
+
+
+def read_settings(table: Mapping[str, Any], origin: str) -> Settings:
+    """Settings from nested tables; `origin` is named in errors."""
+    settings = _read_section(Settings, table, origin, "")
+    for name, value, least in _lower_bounds(settings):
+        if value < least:
+            raise ConfigError(f"{origin}: {name} is {value}, it must be at least {least}")
+    return settings
+
+
+def dump_settings(settings: Settings) -> dict[str, Any]:
+    """Settings as nested tables; `read_settings` reads them back."""
+    return asdict(settings)
+
+
+def _lower_bounds(settings: Settings) -> list[tuple[str, float, float]]:
+    return [
+        ("task.events", settings.task.events, 0),
+        ("task.events_per_range", settings.task.events_per_range, 1),
+        ("task.max_attempts", settings.task.max_attempts, 1),
+        ("payload.cores", settings.payload.cores, 1),
+        ("payload.max_held", settings.payload.max_held, 1),
+        ("payload.restarts", settings.payload.restarts, 1),
+        ("packing.max_ranges", settings.packing.max_ranges, 1),
+        ("stageout.parallel", settings.stageout.parallel, 1),
+        ("stageout.attempts", settings.stageout.attempts, 1),
+        ("server.report_max_ranges", settings.server.report_max_ranges, 1),
+        ("limits.live_ranges", settings.limits.live_ranges, 1),
+    ]
+
+
+def _read_section(kind: type[T], table: Mapping[str, Any], origin: str, prefix: str) -> T:
+    known = {f.name: f for f in fields(cast(Any, kind))}
+    values = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {prefix}{near[0]}?" if near else ""
+            raise ConfigError(f"{origin}: unknown setting {name}{hint}")
+        values[key] = _read_value(known[key], value, origin, name)
+    return kind(**values)
+
+
+def _read_value(field_: Any, value: Any, origin: str, name: str) -> Any:
+    if callable(field_.default_factory) and is_dataclass(field_.default_factory):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{origin}: [{name}] is a section, not a value")
+        return _read_section(cast(Any, field_.default_factory), value, origin, f"{name}.")
+    kind = str(field_.type)
+    if kind.startswith("tuple"):
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{origin}: {name} must be a list of strings")
+        return tuple(value)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = {"int": int, "float": float, "str": str, "bool": bool}[kind]
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind != "bool"):
+        raise ConfigError(f"{origin}: {name} must be of type {kind}, it is {value!r}")
+    return value

@@ -1,0 +1,379 @@
+"""One write transaction on the queue: the moves of ranges and archives.
+
+Rules:
+
+* A range is in exactly one state; each move asserts the state that it leaves.
+* All moves of one `with queue.moves()` happen, or none of them.
+* What may come late or twice (an outcome) answers False; what may not (a pack) raises `StateError`.
+* No I/O and no waiting inside: every other process waits for the lock meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import lmdb
+
+from espilot.errors import QueueError, StateError
+from espilot.model import Archive, ArchiveState, EventRange, FailedRange, Job, Output, RangeState
+from espilot.queue import records as rec
+from espilot.queue.records import (
+    ARCHIVES,
+    BYTES,
+    CODES,
+    COUNTS_KEY,
+    DATA,
+    DONE,
+    EPOCH,
+    EVENTS,
+    FAILED,
+    FAILED_TOTAL,
+    FATAL,
+    FATAL_TOTAL,
+    FINISHED,
+    MOVES,
+    ORDER,
+    OWNER,
+    PACKED,
+    RANGE,
+    READY,
+    RELEASED,
+    SENT,
+    SINCE,
+    STAGED,
+    STATE,
+    Row,
+    id_bytes,
+    pack_key,
+    pack_row,
+    unpack_row,
+)
+
+
+class Moves:
+    """The verbs, inside one transaction. Made by `Queue.moves()`, used in a `with`."""
+
+    __slots__ = ("_archives", "_counts", "_index", "_items", "_meta", "_txn")
+
+    def __init__(self, env: Any, items: Any, index: Any, archives: Any, meta: Any) -> None:
+        self._items, self._index, self._archives, self._meta = items, index, archives, meta
+        self._counts: list[int] | None = None
+        self._txn = env.begin(write=True)
+
+    def __enter__(self) -> Moves:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if kind is None:
+            try:
+                if self._counts is not None:
+                    self._txn.put(COUNTS_KEY, rec.pack_counts(self._counts), db=self._index)
+                self._txn.commit()
+                return
+            except lmdb.Error as failure:
+                self._txn.abort()
+                raise queue_error(failure) from failure
+        self._txn.abort()
+        if isinstance(error, lmdb.Error):
+            raise queue_error(error) from error
+
+    # -- ranges ---------------------------------------------------------------------------------
+
+    def put_ranges(self, ranges: Iterable[EventRange], *, now: float) -> int:
+        """Add ranges as ready, without touching those that are here; returns how many are new."""
+        counts = self._load_counts()
+        new = 0
+        for event_range in ranges:
+            key = id_bytes(event_range.id)
+            order = counts[MOVES] + 1
+            row = [READY, order, rec.pack_range(event_range), "", 0, now, None]
+            if self._txn.put(key, pack_row(row), overwrite=False, db=self._items):
+                self._txn.put(pack_key(READY, order), key, db=self._index)
+                counts[MOVES] = order
+                new += 1
+        counts[READY] += new
+        return new
+
+    def take(self, owners: Sequence[str], *, epoch: int, now: float) -> list[EventRange]:
+        """Move one range per owner from ready to sent, oldest first; short when ready runs out."""
+        taken: list[EventRange] = []
+        for key, owner in zip(self._first(READY, len(owners)), owners, strict=False):
+            row = self._row(key)
+            taken.append(rec.read_range(key.decode(), row[RANGE]))
+            row[OWNER], row[EPOCH], row[SINCE] = owner, epoch, now
+            self._move(key, row, SENT)
+        return taken
+
+    def finish(
+        self,
+        range_id: str,
+        *,
+        epoch: int,
+        outputs: tuple[Output, ...],
+        now: float,
+        facts: tuple[int | None, float | None, float | None] = (None, None, None),
+    ) -> bool:
+        """Sent -> done; False when the range is not sent in this epoch (late, repeated, unknown).
+
+        `facts` are events (None: all of the range), CPU seconds and wall seconds.
+        """
+        found = self._sent(range_id, epoch)
+        if found is None:
+            return False
+        key, row = found
+        events, cpu_s, wall_s = facts
+        if events is None:
+            events = rec.read_range(range_id, row[RANGE]).events
+        row[SINCE] = now
+        row[DATA] = (rec.pack_outputs(outputs), events, cpu_s, wall_s)
+        self._move(key, row, DONE)
+        return True
+
+    def fail(self, failure: FailedRange, *, epoch: int, now: float) -> bool:
+        """Sent -> failed or fatal; False when the range is not sent in this epoch."""
+        found = self._sent(failure.id, epoch)
+        if found is None:
+            return False
+        key, row = found
+        row[SINCE], row[DATA] = now, (failure.code, failure.diag)
+        self._move(key, row, FATAL if failure.fatal else FAILED)
+        return True
+
+    def return_sent(self, *, epoch: int | None = None, owner: str | None = None) -> list[str]:
+        """Sent -> ready for all ranges of an epoch and/or owner; returns their ids."""
+        back: list[str] = []
+        for key in self._first(SENT, -1):
+            row = self._row(key)
+            if (epoch is None or row[EPOCH] == epoch) and (owner is None or row[OWNER] == owner):
+                row[OWNER] = ""
+                self._move(key, row, READY)
+                back.append(key.decode())
+        return back
+
+    def return_ranges(self, ids: Iterable[str], *, epoch: int) -> int:
+        """Sent -> ready for these ranges, where they are sent in this epoch; returns how many."""
+        returned = 0
+        for range_id in ids:
+            found = self._sent(range_id, epoch)
+            if found is not None:
+                key, row = found
+                row[OWNER] = ""
+                self._move(key, row, READY)
+                returned += 1
+        return returned
+
+    def drop(self, range_id: str, failure: FailedRange | None, *, now: float) -> None:
+        """Done -> ready (its output is gone: process it again), or -> failed with a reason."""
+        key = id_bytes(range_id)
+        row = self._expect(key, DONE)
+        row[SINCE], row[OWNER] = now, ""
+        row[DATA] = None if failure is None else (failure.code, failure.diag)
+        self._move(key, row, READY if failure is None else FATAL if failure.fatal else FAILED)
+
+    def forget_failures(self, ids: Iterable[str]) -> int:
+        """Delete failed and fatal rows that the server has booked; returns how many there were."""
+        counts = self._load_counts()
+        forgotten = 0
+        for range_id in ids:
+            row = self._get(id_bytes(range_id))
+            if row is not None and row[STATE] in (FAILED, FATAL):
+                counts[FATAL_TOTAL if row[STATE] == FATAL else FAILED_TOTAL] += 1
+                self._delete(id_bytes(range_id), row)
+                forgotten += 1
+        return forgotten
+
+    def give_back(self, state: RangeState) -> list[str]:
+        """Delete all rows of a state: the ranges are the server's again; returns their ids."""
+        keys = self._first(CODES[state], -1)
+        for key in keys:
+            self._delete(key, self._row(key))
+        self._load_counts()[RELEASED] += len(keys)
+        return [key.decode() for key in keys]
+
+    def give_back_ranges(self, ids: Iterable[str]) -> int:
+        """Delete these rows, whatever their state but inside archives; returns how many."""
+        given = 0
+        for range_id in ids:
+            row = self._get(id_bytes(range_id))
+            if row is not None and row[STATE] not in (PACKED, STAGED):
+                self._delete(id_bytes(range_id), row)
+                given += 1
+        self._load_counts()[RELEASED] += given
+        return given
+
+    # -- archives -------------------------------------------------------------------------------
+
+    def pack(self, archive: Archive) -> None:
+        """Done -> packed for all ranges of a sealed archive, which fixes its name and list."""
+        if self._txn.get(archive.name.encode(), db=self._archives) is not None:
+            raise StateError(f"archive {archive.name} exists already")
+        for range_id in archive.ids:
+            key = id_bytes(range_id)
+            row = self._expect(key, DONE)
+            row[DATA] = archive.name
+            self._move(key, row, PACKED)
+        self._put_archive(replace(archive, state=ArchiveState.PACKED))
+
+    def staged(self, name: str, *, storage_id: int) -> None:
+        """Packed -> staged: the archive is verified on the storage element."""
+        archive = self._archive(name, ArchiveState.PACKED)
+        for range_id in archive.ids:
+            key = id_bytes(range_id)
+            self._move(key, self._expect(key, PACKED), STAGED)
+        self._put_archive(replace(archive, state=ArchiveState.STAGED, storage_id=storage_id))
+
+    def reported(self, name: str, *, refused: frozenset[str] = frozenset(), events: int) -> None:
+        """Delete the rows of a staged archive: the server has booked all but the refused ones.
+
+        `events` is the number of events that count as finished by this report.
+        """
+        archive = self._archive(name, ArchiveState.STAGED)
+        self._delete_members(archive, STAGED)
+        counts = self._load_counts()
+        counts[RELEASED] += len(refused)
+        counts[FINISHED] += len(archive.ids) - len(refused)
+        counts[EVENTS] += events
+        if len(refused) < len(archive.ids):
+            counts[ARCHIVES] += 1
+            counts[BYTES] += archive.size_bytes
+        self._put_archive(replace(archive, state=ArchiveState.REPORTED))
+
+    def abandon_archive(self, name: str) -> None:
+        """Give all ranges of a packed archive back: the server no longer wants them from us."""
+        archive = self._archive(name, ArchiveState.PACKED)
+        self._delete_members(archive, PACKED)
+        self._load_counts()[RELEASED] += len(archive.ids)
+        self._put_archive(replace(archive, state=ArchiveState.REPORTED))
+
+    def forget_archive(self, name: str) -> None:
+        """Delete the row of a reported archive whose files are gone."""
+        self._archive(name, ArchiveState.REPORTED)
+        self._txn.delete(name.encode(), db=self._archives)
+
+    # -- job and epoch --------------------------------------------------------------------------
+
+    def set_job(self, job: Job, phase: str, facts: Mapping[str, Any]) -> None:
+        """Store the job, its phase and facts."""
+        self._txn.put(b"job", rec.pack_job(job, facts), db=self._meta)
+        self.set_phase(phase)
+
+    def set_phase(self, phase: str) -> None:
+        """Store the phase of the job."""
+        self._txn.put(b"phase", phase.encode(), db=self._meta)
+
+    def phase(self) -> str:
+        """The phase of the job; "" between jobs. For decisions that must fit this transaction."""
+        return str(self._txn.get(b"phase", b"", db=self._meta), "utf-8")
+
+    def clear_job(self) -> None:
+        """The job is over; nothing of it may be live."""
+        live = sum(self._load_counts()[READY : FATAL + 1])
+        if live:
+            raise StateError(f"the job cannot be cleared: {live} ranges are live")
+        self._txn.delete(b"job", db=self._meta)
+        self._txn.delete(b"phase", db=self._meta)
+
+    def next_epoch(self) -> int:
+        """Count a start of the payload; returns its number, from 1."""
+        epoch = int(self._txn.get(b"epoch", b"0", db=self._meta)) + 1
+        self._txn.put(b"epoch", b"%d" % epoch, db=self._meta)
+        return epoch
+
+    # -- the mechanics --------------------------------------------------------------------------
+
+    def _load_counts(self) -> list[int]:
+        if self._counts is None:
+            self._counts = rec.unpack_counts(self._txn.get(COUNTS_KEY, db=self._index))
+        return self._counts
+
+    def _get(self, key: bytes) -> Row | None:
+        data = self._txn.get(key, db=self._items)
+        return None if data is None else unpack_row(data)
+
+    def _row(self, key: bytes) -> Row:
+        row = self._get(key)
+        if row is None:
+            raise QueueError(f"the index names a range that is not there: {key!r}")
+        return row
+
+    def _expect(self, key: bytes, code: int) -> Row:
+        row = self._get(key)
+        if row is None or row[STATE] != code:
+            state = "unknown" if row is None else rec.STATES[row[STATE]].value
+            raise StateError(f"range {key.decode()} is {state}, not {rec.STATES[code].value}")
+        return row
+
+    def _sent(self, range_id: str, epoch: int) -> tuple[bytes, Row] | None:
+        key = range_id.encode()
+        if not 0 < len(key) <= 400:
+            return None
+        row = self._get(key)
+        if row is None or row[STATE] != SENT or row[EPOCH] != epoch:
+            return None
+        return key, row
+
+    def _first(self, code: int, n: int) -> list[bytes]:
+        """The first `n` keys of a state (all, when n is negative)."""
+        keys: list[bytes] = []
+        if n == 0:
+            return keys
+        cursor = self._txn.cursor(db=self._index)
+        found = cursor.set_range(pack_key(code, 0))
+        while found:
+            index_key, key = cursor.item()
+            if index_key[0] != code:
+                break
+            keys.append(key)
+            if len(keys) == n:
+                break
+            found = cursor.next()
+        cursor.close()
+        return keys
+
+    def _move(self, key: bytes, row: Row, code: int) -> None:
+        counts = self._load_counts()
+        counts[MOVES] += 1
+        counts[row[STATE]] -= 1
+        counts[code] += 1
+        self._txn.delete(pack_key(row[STATE], row[ORDER]), db=self._index)
+        row[STATE], row[ORDER] = code, counts[MOVES]
+        self._txn.put(key, pack_row(row), db=self._items)
+        self._txn.put(pack_key(code, row[ORDER]), key, db=self._index)
+
+    def _delete(self, key: bytes, row: Row) -> None:
+        self._load_counts()[row[STATE]] -= 1
+        self._txn.delete(pack_key(row[STATE], row[ORDER]), db=self._index)
+        self._txn.delete(key, db=self._items)
+
+    def _delete_members(self, archive: Archive, code: int) -> None:
+        for range_id in archive.ids:
+            key = id_bytes(range_id)
+            self._delete(key, self._expect(key, code))
+
+    def _archive(self, name: str, state: ArchiveState) -> Archive:
+        data = self._txn.get(name.encode(), db=self._archives)
+        if data is None:
+            raise StateError(f"archive {name} is not known")
+        archive = rec.read_archive(name, data)
+        if archive.state is not state:
+            raise StateError(f"archive {name} is {archive.state.value}, not {state.value}")
+        return archive
+
+    def _put_archive(self, archive: Archive) -> None:
+        self._txn.put(archive.name.encode(), rec.pack_archive(archive), db=self._archives)
+
+
+def queue_error(error: lmdb.Error) -> QueueError:
+    """LMDB's error in our words, with the remedy."""
+    if isinstance(error, lmdb.MapFullError):
+        return QueueError("the queue's map is full: lower [limits] live_ranges or raise map_bytes")
+    if isinstance(error, lmdb.DiskError):
+        return QueueError(f"the queue cannot be written, is the disk full? ({error})")
+    if isinstance(error, lmdb.ReadersFullError):
+        return QueueError("all reader slots of the queue are taken by dead processes")
+    return QueueError(f"the queue failed: {error}")

@@ -1,0 +1,276 @@
+"""The shared-memory queue: one LMDB environment that all roles map.
+
+Opened after exec and once per process. It lives in the page cache and so survives the death of
+every process. No sync per transaction; `sync()` at archive boundaries. No writemap: on a full disk
+a mapped write would be a SIGBUS. The file is grown beforehand, so that moves go on when the disk
+is full.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from espilot.errors import QueueError
+from espilot.model import (
+    Archive,
+    ArchiveState,
+    DoneRange,
+    EventRange,
+    FailedRange,
+    Job,
+    RangeState,
+)
+from espilot.queue import records as rec
+from espilot.queue.moves import Moves, queue_error
+
+MAP_BYTES = 1 << 30
+GROWN_BYTES = 64 << 20
+REMOTE_FILESYSTEMS = frozenset(
+    {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many ranges are in each state, and the totals since the queue was made.
+
+    `finished` ranges are reported and booked; `released` went back to the server.
+    """
+
+    ready: int
+    sent: int
+    done: int
+    packed: int
+    staged: int
+    failed: int
+    fatal: int
+    finished: int
+    failed_total: int
+    fatal_total: int
+    released: int
+    events: int
+    archives: int
+    bytes: int
+    moves: int
+
+    @property
+    def live(self) -> int:
+        """Ranges on this node, whatever their state."""
+        return (
+            self.ready
+            + self.sent
+            + self.done
+            + self.packed
+            + self.staged
+            + self.failed
+            + self.fatal
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """The current job, its phase, and facts that must survive with it."""
+
+    job: Job
+    phase: str
+    facts: dict[str, Any]
+
+
+class Queue:
+    """The verbs of reading; `moves()` gives those of writing. One instance per process."""
+
+    def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES) -> None:
+        """Open, or make, the queue in `directory`; `QueueError` names the remedy."""
+        refuse_remote(directory)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._env = lmdb.open(
+                str(directory),
+                map_size=map_bytes,
+                max_dbs=4,
+                max_readers=64,
+                sync=False,
+                metasync=False,
+                writemap=False,
+                readahead=False,
+                meminit=False,
+                mode=0o600,
+            )
+            names = (b"items", b"index", b"archives", b"meta")
+            self._dbs = tuple(self._env.open_db(name) for name in names)
+        except lmdb.Error as error:
+            raise QueueError(f"cannot open the queue in {directory}: {error}") from error
+        self._map_bytes = map_bytes
+        grow_file(directory / "data.mdb", min(GROWN_BYTES, map_bytes))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def moves(self) -> Moves:
+        """One write transaction; use it in a `with` and do nothing slow inside."""
+        try:
+            return Moves(self._env, *self._dbs)
+        except lmdb.Error as error:
+            raise queue_error(error) from error
+
+    def sync(self) -> None:
+        """Write the queue through to the disk (an archive boundary)."""
+        self._env.sync(True)
+
+    def check_readers(self) -> int:
+        """Free the reader slots of dead processes; returns how many there were."""
+        return int(self._env.reader_check())
+
+    def usage(self) -> float:
+        """The share of the map that was ever used, 0..1; half is an alarm."""
+        info = self._env.info()
+        return float((info["last_pgno"] + 1) * self._env.stat()["psize"] / self._map_bytes)
+
+    def counts(self) -> Counts:
+        """Ranges by state and totals, from the counters that each move keeps."""
+        with self._read() as txn:
+            c = rec.unpack_counts(txn.get(rec.COUNTS_KEY, db=self._index))
+        return Counts(*(c[1:8] + c[9:16] + c[8:9]))
+
+    def job(self) -> JobRecord | None:
+        """The current job, or None between jobs."""
+        with self._read() as txn:
+            data = txn.get(b"job", db=self._meta)
+            phase = str(txn.get(b"phase", b"", db=self._meta), "utf-8")
+        if data is None:
+            return None
+        job, facts = rec.read_job(data)
+        return JobRecord(job, phase, facts)
+
+    def phase(self) -> str:
+        """The phase of the current job; "" between jobs."""
+        with self._read() as txn:
+            return str(txn.get(b"phase", b"", db=self._meta), "utf-8")
+
+    def epoch(self) -> int:
+        """Number of the newest start of the payload; 0 before the first."""
+        with self._read() as txn:
+            return int(txn.get(b"epoch", b"0", db=self._meta))
+
+    def state(self, range_id: str) -> RangeState | None:
+        """The state of one range, or None when it is not here."""
+        with self._read() as txn:
+            data = txn.get(rec.id_bytes(range_id), db=self._items)
+        return None if data is None else rec.STATES[rec.unpack_row(data)[rec.STATE]]
+
+    def ids(self, state: RangeState) -> list[str]:
+        """The ids in a state, in the order of their coming."""
+        return [key.decode() for key, _ in self._walk(state, 0)]
+
+    def ready(self) -> list[EventRange]:
+        """All ready ranges, next first."""
+        rows = self._walk(RangeState.READY, 0)
+        return [rec.read_range(key.decode(), row[rec.RANGE]) for key, row in rows]
+
+    def done(self, after: int = 0) -> tuple[list[DoneRange], int]:
+        """Done ranges that came after the move number `after`, and the number to go on from."""
+        done = []
+        for key, row in self._walk(RangeState.DONE, after + 1):
+            done.append(rec.read_done(key.decode(), row))
+            after = row[rec.ORDER]
+        return done, after
+
+    def failures(self) -> list[FailedRange]:
+        """All failed and fatal ranges that wait to be reported."""
+        return [
+            rec.read_failed(key.decode(), row)
+            for state in (RangeState.FAILED, RangeState.FATAL)
+            for key, row in self._walk(state, 0)
+        ]
+
+    def owners(self) -> dict[str, str]:
+        """Who holds each sent range."""
+        rows = self._walk(RangeState.SENT, 0)
+        return {key.decode(): row[rec.OWNER] for key, row in rows}
+
+    def archives(self, state: ArchiveState | None = None) -> list[Archive]:
+        """All archives (of a state), by name."""
+        with self._read() as txn, txn.cursor(db=self._archives) as cursor:
+            archives = [rec.read_archive(name.decode(), data) for name, data in cursor]
+        return [a for a in archives if state is None or a.state is state]
+
+    @property
+    def _items(self) -> Any:
+        return self._dbs[0]
+
+    @property
+    def _index(self) -> Any:
+        return self._dbs[1]
+
+    @property
+    def _archives(self) -> Any:
+        return self._dbs[2]
+
+    @property
+    def _meta(self) -> Any:
+        return self._dbs[3]
+
+    @contextmanager
+    def _read(self) -> Iterator[Any]:
+        try:
+            with self._env.begin() as txn:
+                yield txn
+        except lmdb.Error as error:
+            raise queue_error(error) from error
+
+    def _walk(self, state: RangeState, order: int) -> list[tuple[bytes, rec.Row]]:
+        code = rec.CODES[state]
+        rows = []
+        with self._read() as txn, txn.cursor(db=self._index) as cursor:
+            found = cursor.set_range(rec.pack_key(code, order))
+            while found:
+                index_key, key = cursor.item()
+                if index_key[0] != code:
+                    break
+                rows.append((key, rec.unpack_row(txn.get(key, db=self._items))))
+                found = cursor.next()
+        return rows
+
+
+def grow_file(path: Path, size_bytes: int) -> None:
+    """Allocate the file's blocks up to `size_bytes`; a disk too full for it is told at once."""
+    with path.open("r+b") as file:
+        if os.fstat(file.fileno()).st_size >= size_bytes:
+            return
+        try:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        except OSError as error:
+            raise QueueError(
+                f"no room for the queue in {path.parent}: {error.strerror}; "
+                f"it needs {size_bytes >> 20} MiB, choose another --state-dir"
+            ) from error
+
+
+def refuse_remote(directory: Path) -> None:
+    """Raise `QueueError` when the directory lies on a network file system, where mmap is unsafe."""
+    kind = filesystem_type(directory)
+    if kind in REMOTE_FILESYSTEMS:
+        raise QueueError(
+            f"the state directory {directory} is on {kind}, which cannot hold the queue; "
+            "choose a directory on a local disk with --state-dir"
+        )
+
+
+def filesystem_type(directory: Path) -> str:
+    """The type of the file system that holds `directory` (or its nearest existing parent)."""
+    place = directory.resolve()
+    best, kind = -1, "unknown"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        mount = Path(fields[4].encode().decode("unicode_escape"))
+        if place.is_relative_to(mount) and len(mount.parts) >= best:
+            best, kind = len(mount.parts), fields[fields.index("-") + 1]
+    return kind

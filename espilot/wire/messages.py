@@ -1,0 +1,143 @@
+"""The control messages. Directives carry the whole wanted state, so a lost or repeated one is
+harmless: the supervisor sends the newest to a role whenever it changes or the role says hello.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+# -- worker -> supervisor -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The role is up and its socket is open."""
+
+    TYPE: ClassVar[str] = "hello"
+    role: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The role's loop turns. `moves` is the queue's move number (progress), `facts` its figures."""
+
+    TYPE: ClassVar[str] = "alive"
+    role: str
+    moves: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The built-in server accepts connections at `url`; `task_id` is what it serves."""
+
+    TYPE: ClassVar[str] = "listening"
+    url: str
+    task_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobPhase:
+    """The event-server worker's job is in this phase (`panda_id` 0: it has none)."""
+
+    TYPE: ClassVar[str] = "job-phase"
+    panda_id: int
+    task_id: int
+    phase: str
+    diag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOver:
+    """The task needs no more jobs; `status` holds the fields of `model.TaskStatus`."""
+
+    TYPE: ClassVar[str] = "task-over"
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The dispatcher listens on the channel of this epoch."""
+
+    TYPE: ClassVar[str] = "bound"
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The channel of an ended payload is drained; `returned` sent ranges became ready."""
+
+    TYPE: ClassVar[str] = "settled"
+    epoch: int
+    returned: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageHealth:
+    """`state` is `ok`, `trouble` (take no more ranges) or `given-up` (tell the clients)."""
+
+    TYPE: ClassVar[str] = "storage-health"
+    state: str
+    reason: str = ""
+
+
+# -- supervisor -> worker -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """What the dispatcher shall do with the channel of this epoch.
+
+    `mode`: `serve` hand out and take outcomes; `outcomes` take outcomes, answer no request;
+    `no-more` take outcomes, answer every request with *no more* (`reason`); `settle` the payload
+    is reaped: drain until silent, then its sent ranges become ready.
+    """
+
+    TYPE: ClassVar[str] = "serve"
+    epoch: int
+    channel: str
+    mode: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the event-server worker shall do.
+
+    `fetch`: ask for ranges; `jobs`: take a further job after this one; `payload_over`: the payload
+    of the current job will not run again, settle the job; `code` and `diag`: why the job ends, if
+    it is not its natural end.
+    """
+
+    TYPE: ClassVar[str] = "work"
+    panda_id: int
+    fetch: bool
+    jobs: bool
+    payload_over: bool
+    code: int = 0
+    diag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End in good order, now."""
+
+    TYPE: ClassVar[str] = "stop"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """Something of interest is in the queue; read it. May be lost."""
+
+    TYPE: ClassVar[str] = "bell"
+    role: str
+
+
+TYPES: dict[str, type[Any]] = {
+    kind.TYPE: kind
+    for kind in (Hello, Alive, Listening, JobPhase, TaskOver, Bound, Settled, StorageHealth)
+} | {kind.TYPE: kind for kind in (Serve, Work, Stop, Bell)}
