@@ -25,7 +25,7 @@ class RangeState(Enum):
     PACKED = "packed"
     """In a sealed archive. The stage-out worker ships it."""
     STAGED = "staged"
-    """Safe on the storage element, not yet known to the server. The event-server worker reports it."""
+    """Safe on the storage element, the server not told. The event-server worker reports it."""
     FAILED = "failed"
     """The payload could not process it. The event-server worker reports it."""
     FATAL = "fatal"
@@ -219,3 +219,49 @@ class Verdict:
     action: str
     code: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many ranges are in each state, and the totals since the queue was made.
+
+    `finished` ranges are reported and booked; `released` went back to the server.
+    """
+
+    ready: int
+    sent: int
+    done: int
+    packed: int
+    staged: int
+    failed: int
+    fatal: int
+    finished: int
+    failed_total: int
+    fatal_total: int
+    released: int
+    events: int
+    archives: int
+    bytes: int
+    moves: int
+
+    @property
+    def live(self) -> int:
+        """Ranges on this node, whatever their state."""
+        return (
+            self.ready
+            + self.sent
+            + self.done
+            + self.packed
+            + self.staged
+            + self.failed
+            + self.fatal
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """The current job, its phase, and facts that must survive with it."""
+
+    job: Job
+    phase: str
+    facts: dict[str, Any]

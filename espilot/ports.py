@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol
 
 from espilot.model import (
+    Archive,
+    ArchiveState,
+    Counts,
+    DoneRange,
     EventRange,
+    FailedRange,
     Job,
+    JobRecord,
     JobUpdate,
+    Output,
+    RangeState,
     ReportAnswer,
     ReportBatch,
     TaskStatus,
@@ -81,3 +90,90 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Remove `name`; a missing one is no error."""
         ...
+
+
+class OutputTaker(Protocol):
+    """Looks at an output that a payload named."""
+
+    def inspect(self, path: str) -> Output:
+        """The file's facts; `OutputError` says why it cannot be taken."""
+        ...
+
+
+class Moves(Protocol):
+    """One write transaction on the queue; what each verb promises is in `queue/moves.py`."""
+
+    def __enter__(self) -> Moves: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def put_ranges(self, ranges: Iterable[EventRange], *, now: float) -> int: ...
+
+    def take(self, owners: Sequence[str], *, epoch: int, now: float) -> list[EventRange]: ...
+
+    def finish(
+        self,
+        range_id: str,
+        *,
+        epoch: int,
+        outputs: tuple[Output, ...],
+        now: float,
+        facts: tuple[int | None, float | None, float | None] = ...,
+    ) -> bool: ...
+
+    def fail(self, failure: FailedRange, *, epoch: int, now: float) -> bool: ...
+
+    def return_sent(self, *, epoch: int | None = ..., owner: str | None = ...) -> list[str]: ...
+
+    def return_ranges(self, ids: Iterable[str], *, epoch: int) -> int: ...
+
+    def drop(self, range_id: str, failure: FailedRange | None, *, now: float) -> None: ...
+
+    def forget_failures(self, ids: Iterable[str]) -> int: ...
+
+    def give_back(self, state: RangeState) -> list[str]: ...
+
+    def give_back_ranges(self, ids: Iterable[str]) -> int: ...
+
+    def pack(self, archive: Archive) -> None: ...
+
+    def staged(self, name: str, *, storage_id: int) -> None: ...
+
+    def reported(self, name: str, *, refused: frozenset[str] = ..., events: int) -> None: ...
+
+    def abandon_archive(self, name: str) -> None: ...
+
+    def forget_archive(self, name: str) -> None: ...
+
+    def set_job(self, job: Job, phase: str, facts: Mapping[str, Any]) -> None: ...
+
+    def set_phase(self, phase: str) -> None: ...
+
+    def phase(self) -> str: ...
+
+    def clear_job(self) -> None: ...
+
+
+class RangeQueue(Protocol):
+    """The shared-memory queue; what each verb promises is in `queue/store.py`."""
+
+    def moves(self) -> Moves: ...
+
+    def sync(self) -> None: ...
+
+    def counts(self) -> Counts: ...
+
+    def job(self) -> JobRecord | None: ...
+
+    def phase(self) -> str: ...
+
+    def done(self, after: int = ...) -> tuple[list[DoneRange], int]: ...
+
+    def failures(self) -> list[FailedRange]: ...
+
+    def archives(self, state: ArchiveState | None = ...) -> list[Archive]: ...

@@ -61,7 +61,7 @@ class PayloadChannel:
             )
         self.path = socket_path(name)
         self._known: set[bytes] = set()
-        self.socket = zmq.Context.instance().socket(zmq.ROUTER)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._configure()
         self._bind(f"tcp://{name}" if self.path is None else f"ipc://{self.path}")
         self._inode = None if self.path is None else self.path.stat().st_ino

@@ -21,7 +21,7 @@ class ControlRouter:
     """The supervisor's end. Roles are addressed by their name."""
 
     def __init__(self, runtime: Path) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.ROUTER)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         # A restarted worker connects under its predecessor's name and takes over.
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
@@ -54,7 +54,7 @@ class ControlLink:
     """A worker's end."""
 
     def __init__(self, runtime: Path, role: str) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, role.encode())
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
         self.socket.setsockopt(zmq.LINGER, 500)
@@ -84,8 +84,8 @@ class Doorbells:
     """This role's own bell, and the bells of the others."""
 
     def __init__(self, runtime: Path, role: str) -> None:
-        context = zmq.Context.instance()
-        self.socket = context.socket(zmq.PULL)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.PULL)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(f"ipc://{runtime}/bell-{role}")
         self._others = {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from espilot.errors import QueueError
 from espilot.model import (
     Archive,
     ArchiveState,
+    Counts,
     DoneRange,
     EventRange,
     FailedRange,
-    Job,
+    JobRecord,
     RangeState,
 )
 from espilot.queue import records as rec
@@ -35,52 +35,6 @@ GROWN_BYTES = 64 << 20
 REMOTE_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many ranges are in each state, and the totals since the queue was made.
-
-    `finished` ranges are reported and booked; `released` went back to the server.
-    """
-
-    ready: int
-    sent: int
-    done: int
-    packed: int
-    staged: int
-    failed: int
-    fatal: int
-    finished: int
-    failed_total: int
-    fatal_total: int
-    released: int
-    events: int
-    archives: int
-    bytes: int
-    moves: int
-
-    @property
-    def live(self) -> int:
-        """Ranges on this node, whatever their state."""
-        return (
-            self.ready
-            + self.sent
-            + self.done
-            + self.packed
-            + self.staged
-            + self.failed
-            + self.fatal
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """The current job, its phase, and facts that must survive with it."""
-
-    job: Job
-    phase: str
-    facts: dict[str, Any]
 
 
 class Queue:

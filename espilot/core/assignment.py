@@ -1,0 +1,100 @@
+"""Which waiting client gets the next range.
+
+Rules:
+
+* Requests are served in turn: one range per client and round, so that no client starves.
+* A client never holds more than `max_held` ranges; beyond that its requests wait.
+* A request that cannot be served waits; only *no more* ends it.
+* Who reports an outcome does not matter: the range leaves the hand of whoever held it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Assignment:
+    """The requests that wait and the ranges in hand, by client key."""
+
+    def __init__(self, max_held: int) -> None:
+        self._max_held = max_held
+        self._asked: dict[str, int] = {}
+        self._held: dict[str, int] = {}
+        self._holder: dict[str, str] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait, of all clients."""
+        return sum(self._asked.values())
+
+    @property
+    def held(self) -> int:
+        """Ranges in hand, of all clients."""
+        return len(self._holder)
+
+    def ask(self, client: str, n: int = 1) -> None:
+        """A client asks for `n` more ranges."""
+        self._asked[client] = self._asked.get(client, 0) + n
+
+    def next_owners(self, limit: int) -> list[str]:
+        """The clients that shall get the next ranges, one entry per range, at most `limit`."""
+        owners: list[str] = []
+        room = {
+            client: min(asked, self._max_held - self._held.get(client, 0))
+            for client, asked in self._asked.items()
+        }
+        while room and len(owners) < limit:
+            room = {client: left for client, left in room.items() if left > 0}
+            owners.extend(list(room)[: limit - len(owners)])
+            room = {client: left - 1 for client, left in room.items()}
+        return owners
+
+    def give(self, client: str, range_id: str) -> None:
+        """A range was given to a client that asked."""
+        self._take_request(client)
+        # Whoever was served goes to the end of the line.
+        if client in self._asked:
+            self._asked[client] = self._asked.pop(client)
+        self._held[client] = self._held.get(client, 0) + 1
+        self._holder[range_id] = client
+
+    def end(self, range_id: str) -> None:
+        """A range left its holder's hand: outcome, or taken back."""
+        client = self._holder.pop(range_id, None)
+        if client is None:
+            return
+        left = self._held[client] - 1
+        if left:
+            self._held[client] = left
+        else:
+            del self._held[client]
+
+    def refuse_all(self) -> dict[str, int]:
+        """All requests end with *no more*; returns how many each client had."""
+        asked, self._asked = self._asked, {}
+        return asked
+
+    def leave(self, client: str) -> None:
+        """A client is gone, with its requests and what it held."""
+        self._asked.pop(client, None)
+        for range_id in self.in_hand(client):
+            self.end(range_id)
+
+    def in_hand(self, client: str) -> Sequence[str]:
+        """The ranges that a client holds."""
+        if client not in self._held:
+            return ()
+        return [range_id for range_id, holder in self._holder.items() if holder == client]
+
+    def check(self) -> None:
+        """The invariants."""
+        assert all(n > 0 for n in self._asked.values()), self._asked
+        assert all(0 < n <= self._max_held for n in self._held.values()), self._held
+        assert sum(self._held.values()) == len(self._holder)
+
+    def _take_request(self, client: str) -> None:
+        left = self._asked[client] - 1
+        if left:
+            self._asked[client] = left
+        else:
+            del self._asked[client]
