@@ -1,0 +1,294 @@
+"""Arrow 3: ranges to the payload's clients, outcomes back. Messages in, replies out; no sockets.
+
+Rules:
+
+* What arrived together is settled in one transaction; only then the replies go out.
+* Files are looked at before the transaction, never inside.
+* A range is in the hands of whoever it was sent to until an outcome comes, whoever reports it.
+* A bad message is counted and answered where the dialect has an answer; it never harms another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from espilot.core.assignment import Assignment
+from espilot.errors import MessageError, OutputError
+from espilot.model import EventRange, FailedRange, Output
+from espilot.ports import Moves, OutputTaker, RangeQueue
+from espilot.wire import payload_native as native
+from espilot.wire import payload_text as text
+from espilot.wire.payload import Failed, Finished, Hello, Ping, Ready, shortened
+
+EXHAUSTED_PHASES = frozenset({"exhausted", "settling", "ending"})
+"""Phases of the job in which the server has no more ranges for it."""
+OUTPUT_CODE = 1303
+"""Pilot error code of an output that cannot be taken (file operation failed)."""
+MAX_NO_MORE = 64
+"""Requests of one client that get a *no more* each; a flood need not be answered in full."""
+
+Reply = tuple[bytes, bytes]
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection of the payload. `key` is its name as an owner of ranges."""
+
+    identity: bytes
+    key: str
+    pid: int | None
+    native: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came over the channel, for status and logs."""
+
+    messages: int = 0
+    outcomes: int = 0
+    failures: int = 0
+    ignored: int = 0
+    garbage: int = 0
+    handed_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An outcome with its outputs looked at."""
+
+    id: str
+    outputs: tuple[Output, ...]
+    facts: tuple[int | None, float | None, float | None]
+
+
+@dataclass(slots=True)
+class Round:
+    """What one batch of messages asks for, and the replies to it."""
+
+    outcomes: list[tuple[Client, Done | FailedRange]] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    garbage: list[str] = field(default_factory=list)
+
+
+class Dispatch:
+    """The dispatcher's decisions for one epoch of the payload."""
+
+    def __init__(
+        self, queue: RangeQueue, outputs: OutputTaker, *, epoch: int, max_held: int
+    ) -> None:
+        self.queue = queue
+        self.epoch = epoch
+        self.tally = Tally()
+        self.mode = "serve"
+        self.reason = "done"
+        self.welcome: Callable[[], bytes] = lambda: native.welcome({}, "", {}, 60.0)
+        self._outputs = outputs
+        self._assignment = Assignment(max_held)
+        self._clients: dict[bytes, Client] = {}
+        self._by_key: dict[str, Client] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return self._assignment.waiting
+
+    @property
+    def clients(self) -> int:
+        """Clients that have said something and are not known to be gone."""
+        return len(self._clients)
+
+    def handle(
+        self, messages: Iterable[tuple[bytes, bytes, int | None]], now: float
+    ) -> tuple[list[Reply], list[str]]:
+        """Settle a batch of (identity, message, pid); returns replies and complaints to log.
+
+        The replies may be sent: what they say is committed.
+        """
+        round_ = Round()
+        for identity, message, pid in messages:
+            self._read(round_, identity, message, pid)
+        self._settle(round_, now)
+        return round_.replies, round_.garbage
+
+    def undeliverable(self, replies: Sequence[Reply]) -> None:
+        """These replies did not go out: the ranges in them are ready again, their clients gone."""
+        lost: list[str] = []
+        for identity, _ in replies:
+            client = self._clients.get(identity)
+            if client is not None:
+                lost.extend(self._assignment.in_hand(client.key))
+                self._drop(client)
+        if lost:
+            with self.queue.moves() as moves:
+                moves.return_ranges(lost, epoch=self.epoch)
+
+    def died(self, pid: int) -> list[str]:
+        """A client's process is gone and its messages are read: its ranges are ready again."""
+        gone = [client for client in self._clients.values() if client.pid == pid]
+        if not gone:
+            return []
+        back: list[str] = []
+        with self.queue.moves() as moves:
+            for client in gone:
+                back += moves.return_sent(epoch=self.epoch, owner=client.key)
+        for client in gone:
+            self._drop(client)
+        return back
+
+    def settle_epoch(self) -> list[str]:
+        """The payload is gone and the channel silent: what is still sent is ready again."""
+        with self.queue.moves() as moves:
+            back = moves.return_sent(epoch=self.epoch)
+        for client in list(self._clients.values()):
+            self._drop(client)
+        return back
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def _read(self, round_: Round, identity: bytes, message: bytes, pid: int | None) -> None:
+        self.tally.messages += 1
+        client = self._clients.get(identity)
+        if client is None or (pid is not None and pid != client.pid):
+            client = self._welcome_client(identity, message, pid)
+        try:
+            said = native.parse(message) if client.native else text.parse(message)
+            kind = type(said)
+            if kind is Ready:
+                self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
+            elif kind is Finished:
+                round_.outcomes.append((client, self._look(said)))  # type: ignore[arg-type]
+            else:
+                self._read_other(round_, client, said)
+        except MessageError as error:
+            self.tally.garbage += 1
+            round_.garbage.append(str(error))
+            if client.native:
+                round_.replies.append((identity, native.error(str(error), "message")))
+
+    def _read_other(self, round_: Round, client: Client, said: object) -> None:
+        if isinstance(said, Failed):
+            failure = FailedRange(said.id, said.fatal, said.code, said.diag)
+            round_.outcomes.append((client, failure))
+        elif isinstance(said, Hello):
+            round_.replies.append((client.identity, self.welcome()))
+        elif isinstance(said, Ping):
+            round_.replies.append((client.identity, native.pong(said.seq)))
+
+    def _welcome_client(self, identity: bytes, message: bytes, pid: int | None) -> Client:
+        key = f"{identity.hex()}:{pid or 0}"
+        client = Client(identity, key, pid, native.is_native(message))
+        self._clients[identity] = client
+        self._by_key[key] = client
+        return client
+
+    def _look(self, said: Finished) -> Done | FailedRange:
+        try:
+            outputs = tuple([self._outputs.inspect(path) for path in said.paths])
+        except OutputError as error:
+            return FailedRange(said.id, False, OUTPUT_CODE, str(error)[:500])
+        return Done(said.id, outputs, (said.events, said.cpu_s, said.wall_s))
+
+    # -- settling -------------------------------------------------------------------------------
+
+    def _settle(self, round_: Round, now: float) -> None:
+        serving = self.mode == "serve" and self._assignment.waiting
+        ended = False
+        recorded: list[tuple[Client, str, bool]] = []
+        given: list[tuple[str, EventRange]] = []
+        if round_.outcomes or serving:
+            with self.queue.moves() as moves:
+                recorded = [self._record(moves, c, o, now) for c, o in round_.outcomes]
+                for _, range_id, booked in recorded:
+                    if booked:
+                        self._assignment.end(range_id)
+                if serving:
+                    given, ended = self._hand_out(moves, now)
+        self._acknowledge(round_, recorded)
+        self._reply_ranges(round_, given, now)
+        if self._assignment.waiting and (ended or self.mode == "no-more"):
+            self._refuse(round_)
+
+    def _record(
+        self, moves: Moves, client: Client, outcome: Done | FailedRange, now: float
+    ) -> tuple[Client, str, bool]:
+        if isinstance(outcome, Done):
+            self.tally.outcomes += 1
+            booked = moves.finish(
+                outcome.id, epoch=self.epoch, outputs=outcome.outputs, now=now, facts=outcome.facts
+            )
+        else:
+            self.tally.failures += 1
+            booked = moves.fail(outcome, epoch=self.epoch, now=now)
+        if not booked:
+            self.tally.ignored += 1
+        return client, outcome.id, booked
+
+    def _hand_out(self, moves: Moves, now: float) -> tuple[list[tuple[str, EventRange]], bool]:
+        """The ranges given, by client; and whether no range will ever come."""
+        owners = self._assignment.next_owners(self._assignment.waiting)
+        taken = moves.take(owners, epoch=self.epoch, now=now)
+        given = list(zip(owners, taken, strict=False))
+        short = len(taken) < len(owners)
+        return given, short and moves.phase() in EXHAUSTED_PHASES
+
+    def _acknowledge(self, round_: Round, recorded: list[tuple[Client, str, bool]]) -> None:
+        for client, range_id, booked in recorded:
+            if client.native:
+                reply = (
+                    native.ack(range_id)
+                    if booked
+                    else native.error("this range is not in your hands", range_id)
+                )
+                round_.replies.append((client.identity, reply))
+            elif not booked:
+                round_.garbage.append(f"outcome of a range that is not sent: {shortened(range_id)}")
+
+    def _reply_ranges(self, round_: Round, given: list[tuple[str, EventRange]], now: float) -> None:
+        bunches: dict[bytes, list[EventRange]] = {}
+        unwritable: list[tuple[str, FailedRange]] = []
+        for key, event_range in given:
+            client = self._by_key[key]
+            self._assignment.give(key, event_range.id)
+            if client.native:
+                bunches.setdefault(client.identity, []).append(event_range)
+                continue
+            try:
+                round_.replies.append((client.identity, text.range_reply(event_range)))
+            except MessageError as error:
+                failure = FailedRange(event_range.id, False, OUTPUT_CODE, str(error)[:500])
+                unwritable.append((key, failure))
+        self.tally.handed_out += len(given)
+        for identity, bunch in bunches.items():
+            round_.replies.append((identity, native.ranges(bunch)))
+        if unwritable:
+            self._fail_unwritable(round_, unwritable, now)
+
+    def _fail_unwritable(
+        self, round_: Round, unwritable: list[tuple[str, FailedRange]], now: float
+    ) -> None:
+        """Ranges that the text dialect cannot carry fail with that reason; who asked gets others."""
+        with self.queue.moves() as moves:
+            for _, failure in unwritable:
+                moves.fail(failure, epoch=self.epoch, now=now)
+        for key, failure in unwritable:
+            round_.garbage.append(failure.diag)
+            self._assignment.end(failure.id)
+            self._assignment.ask(key)
+        self._settle(round_=(again := Round()), now=now)
+        round_.replies += again.replies
+        round_.garbage += again.garbage
+
+    def _refuse(self, round_: Round) -> None:
+        for key, asked in self._assignment.refuse_all().items():
+            client = self._by_key[key]
+            if client.native:
+                round_.replies.append((client.identity, native.no_more(self.reason)))
+            else:
+                round_.replies += [(client.identity, text.NO_MORE)] * min(asked, MAX_NO_MORE)
+
+    def _drop(self, client: Client) -> None:
+        self._assignment.leave(client.key)
+        self._by_key.pop(client.key, None)
+        if self._clients.get(client.identity) is client:
+            del self._clients[client.identity]
