@@ -1,0 +1,138 @@
+"""A tar written by hand in one pass: each byte of an output is read once and summed once."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zlib
+from dataclasses import dataclass
+
+from espilot.errors import OutputError
+from espilot.model import Output
+
+BLOCK_BYTES = 512
+BUFFER_BYTES = 4 * 2**20
+_END = bytes(2 * BLOCK_BYTES)
+_ADLER_BASE = 65521
+_LARGEST_TIME_S = 8**11 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """One file in an archive."""
+
+    name: str
+    size_bytes: int
+    adler32: str
+
+
+class TarWriter:
+    """Writes a tar through one buffer; keeps the adler32 of what it wrote, can step back."""
+
+    __slots__ = ("_adler", "_fd", "_fill", "_flushed", "_view")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._fill = 0
+        self._flushed = 0
+        self._adler = 1
+
+    def mark(self) -> tuple[int, int]:
+        """Return a place to step back to."""
+        return self._flushed + self._fill, self._adler
+
+    def step_back(self, mark: tuple[int, int]) -> None:
+        """Forget everything written since `mark`; OSError if the file cannot be cut."""
+        position, self._adler = mark
+        if position >= self._flushed:
+            self._fill = position - self._flushed
+            return
+        os.ftruncate(self._fd, position)
+        os.lseek(self._fd, position, os.SEEK_SET)
+        self._flushed, self._fill = position, 0
+
+    def add(self, name: str, output: Output, source_fd: int) -> PackedFile:
+        """Append one file from its start; OutputError if it is not the recorded length."""
+        size_bytes = output.size_bytes
+        self._put(header(name, size_bytes, output.mtime_ns // 10**9))
+        adler = self._copy(source_fd, output)
+        self._adler = combine_adler32(self._adler, adler, size_bytes)
+        self._put(bytes(-size_bytes % BLOCK_BYTES))
+        return PackedFile(name, size_bytes, f"{adler:08x}")
+
+    def finish(self) -> tuple[int, str]:
+        """End the tar, sync it to disk, and return its size and adler32."""
+        self._put(_END)
+        self._flush()
+        os.fsync(self._fd)
+        return self._flushed, f"{self._adler:08x}"
+
+    def _copy(self, source_fd: int, output: Output) -> int:
+        """Copy the recorded number of bytes and return their adler32."""
+        adler = 1
+        left = output.size_bytes
+        while left:
+            if self._fill == BUFFER_BYTES:
+                self._flush()
+            room = self._view[self._fill : self._fill + min(left, BUFFER_BYTES - self._fill)]
+            count = _read(source_fd, room, output)
+            adler = zlib.adler32(room[:count], adler)
+            self._fill += count
+            left -= count
+        return adler
+
+    def _put(self, data: bytes) -> None:
+        """Append bytes of our own: headers, padding, the end."""
+        self._adler = zlib.adler32(data, self._adler)
+        if self._fill + len(data) > BUFFER_BYTES:
+            self._flush()
+        self._view[self._fill : self._fill + len(data)] = data
+        self._fill += len(data)
+
+    def _flush(self) -> None:
+        """Write the buffer out; a short write is continued, so a full disk raises OSError."""
+        done = 0
+        while done < self._fill:
+            count = os.write(self._fd, self._view[done : self._fill])
+            done += count
+        self._flushed += self._fill
+        self._fill = 0
+
+
+def header(name: str, size_bytes: int, mtime_s: int) -> bytes:
+    """Make the tar header of a file: USTAR, preceded by a PAX one where USTAR cannot say it."""
+    info = tarfile.TarInfo(name)
+    info.size = size_bytes
+    info.mtime = min(max(mtime_s, 0), _LARGEST_TIME_S)
+    # This format writes plain USTAR as long as name and size fit into it.
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def combine_adler32(first: int, second: int, second_bytes: int) -> int:
+    """Return the adler32 of two pieces in a row from those of the pieces, without their bytes."""
+    low = (first & 0xFFFF) + (second & 0xFFFF) - 1
+    high = (first >> 16) + (second >> 16) + second_bytes * ((first & 0xFFFF) - 1)
+    return (high % _ADLER_BASE) << 16 | low % _ADLER_BASE
+
+
+def checksum(fd: int) -> tuple[int, str]:
+    """Read to the end; return the number of bytes and their adler32."""
+    view = memoryview(bytearray(BUFFER_BYTES))
+    size_bytes, adler = 0, 1
+    while count := os.readv(fd, [view]):
+        adler = zlib.adler32(view[:count], adler)
+        size_bytes += count
+    return size_bytes, f"{adler:08x}"
+
+
+def _read(fd: int, room: memoryview, output: Output) -> int:
+    """Read at least one byte into `room`; an unreadable or shorter file is OutputError."""
+    try:
+        count = os.readv(fd, [room])
+    except OSError as error:
+        # Not ours: an OSError of the writer means the archive, one of the reader this output.
+        raise OutputError(f"output {output.path!a}: {error.strerror}") from error
+    if count == 0:
+        raise OutputError(f"output {output.path!a}: changed while it was packed")
+    return count

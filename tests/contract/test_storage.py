@@ -1,0 +1,280 @@
+"""One suite for every kind of storage: the in-memory twin and the real ones."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from espilot.adapters.storage import open_storage
+from espilot.adapters.storage.posix import PosixStorage
+from espilot.errors import ConfigError, StorageFatal, StorageRetryable
+from espilot.ports import Storage
+
+DATA = bytes(range(256)) * 40_000
+
+
+def adler32_of(data: bytes) -> str:
+    return f"{zlib.adler32(data):08x}"
+
+
+class MemoryStorage:
+    """A storage element in a dict, as the pipeline's tests use it."""
+
+    def __init__(self, storage_id: int) -> None:
+        self.files: dict[str, bytes] = {}
+        self._storage_id = storage_id
+
+    @property
+    def url(self) -> str:
+        return "memory:"
+
+    @property
+    def storage_id(self) -> int:
+        return self._storage_id
+
+    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+        self._require_name(name)
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise StorageFatal(f"storage memory: cannot read {name}: {error.strerror}") from error
+        if (len(data), adler32_of(data)) != (size_bytes, adler32):
+            raise StorageRetryable(f"storage memory: {name} differs")
+        self.files[name] = data
+
+    def delete(self, name: str) -> None:
+        self._require_name(name)
+        self.files.pop(name, None)
+
+    def _require_name(self, name: str) -> None:
+        if not name or name.startswith(".") or "/" in name or not name.isprintable():
+            raise StorageFatal(f"storage memory: bad name {name!a}")
+
+
+class Subject:
+    """A storage under test, and how to look into it from outside."""
+
+    def __init__(self, storage: Storage, listing: Callable[[], dict[str, bytes]]) -> None:
+        self.storage = storage
+        self.listing = listing
+
+
+@pytest.fixture(params=["memory", "posix"])
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
+    """Each kind of storage with id 7, empty."""
+    if request.param == "memory":
+        memory = MemoryStorage(7)
+        return Subject(memory, lambda: dict(memory.files))
+    directory = tmp_path / "se" / "deep"
+    return Subject(PosixStorage(directory, 7), lambda: files_of(directory))
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    if not directory.exists():
+        return {}
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A local file of 10 MB."""
+    path = tmp_path / "local.tar"
+    path.write_bytes(DATA)
+    return path
+
+
+def put(storage: Storage, source: Path, name: str = "a b;c.tar") -> None:
+    data = source.read_bytes()
+    storage.put(source, name, size_bytes=len(data), adler32=adler32_of(data))
+
+
+def test_identity(subject: Subject) -> None:
+    """A storage tells its address and its endpoint id."""
+    assert subject.storage.storage_id == 7
+    assert ":" in subject.storage.url
+
+
+def test_put_then_there(subject: Subject, source: Path) -> None:
+    """After put the file is there with its bytes, and nothing else is; the source stays."""
+    put(subject.storage, source)
+    assert subject.listing() == {"a b;c.tar": DATA}
+    assert source.read_bytes() == DATA
+
+
+def test_put_again_overwrites(subject: Subject, source: Path) -> None:
+    """A repeated put of the same name overwrites itself: a retry does no harm."""
+    put(subject.storage, source)
+    source.write_bytes(b"new")
+    put(subject.storage, source)
+    assert subject.listing() == {"a b;c.tar": b"new"}
+
+
+@pytest.mark.parametrize("wrong", ["size", "adler32"])
+def test_difference_is_found(subject: Subject, source: Path, wrong: str) -> None:
+    """A file that is not what it should be is never visible, and may be tried again."""
+    size_bytes = len(DATA) + (wrong == "size")
+    adler32 = "00000001" if wrong == "adler32" else adler32_of(DATA)
+    with pytest.raises(StorageRetryable):
+        subject.storage.put(source, "x.tar", size_bytes=size_bytes, adler32=adler32)
+    assert subject.listing() == {}
+
+
+def test_failed_put_keeps_the_old_file(subject: Subject, source: Path) -> None:
+    """A failed overwrite leaves what was there before."""
+    put(subject.storage, source, "x.tar")
+    with pytest.raises(StorageRetryable):
+        subject.storage.put(source, "x.tar", size_bytes=1, adler32="00000001")
+    assert subject.listing() == {"x.tar": DATA}
+
+
+def test_missing_source(subject: Subject, tmp_path: Path) -> None:
+    """A source that is gone is no reason to repeat the transfer."""
+    with pytest.raises(StorageFatal):
+        subject.storage.put(tmp_path / "gone", "x.tar", size_bytes=1, adler32="00000001")
+    assert subject.listing() == {}
+
+
+def test_delete(subject: Subject, source: Path) -> None:
+    """Delete removes; deleting what is missing is no error, even from a storage never used."""
+    subject.storage.delete("x.tar")
+    put(subject.storage, source, "x.tar")
+    subject.storage.delete("x.tar")
+    subject.storage.delete("x.tar")
+    assert subject.listing() == {}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "/abs", "a\nb", "a\0b", ".hidden"])
+def test_bad_name(subject: Subject, source: Path, name: str) -> None:
+    """A name that is not flat is refused for good, before anything is written."""
+    with pytest.raises(StorageFatal) as caught:
+        put(subject.storage, source, name)
+    with pytest.raises(StorageFatal):
+        subject.storage.delete(name)
+    assert "\n" not in str(caught.value)
+    assert subject.listing() == {}
+
+
+# What only a directory can suffer.
+
+
+@pytest.fixture
+def small_files() -> Iterator[int]:
+    """No file of this process may grow beyond 1 MiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    yield 2**20
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_write_that_fails_midway(tmp_path: Path, source: Path, small_files: int) -> None:
+    """A write that fails in the middle leaves nothing, and the error names storage and file."""
+    directory = tmp_path / "se"
+    with pytest.raises(StorageFatal, match=r"se: cannot write x\.tar: File too large; raise"):
+        put(PosixStorage(directory, 1), source, "x.tar")
+    assert list(directory.iterdir()) == []
+    assert len(DATA) > small_files
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [
+        (errno.ENOSPC, StorageRetryable, "free space"),
+        (errno.EDQUOT, StorageRetryable, "quota"),
+        (errno.EIO, StorageRetryable, "tried again"),
+        (errno.ETIMEDOUT, StorageRetryable, "tried again"),
+        (errno.ESTALE, StorageRetryable, "tried again"),
+        (errno.EACCES, StorageFatal, "permission"),
+        (errno.EROFS, StorageFatal, "writable"),
+    ],
+)
+def test_errors_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: Path,
+    code: int,
+    kind: type[Exception],
+    remedy: str,
+) -> None:
+    """Each error of the file system says whether to retry and what to do, and leaves nothing."""
+
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "sendfile", fail)
+    with pytest.raises(kind, match=remedy) as caught:
+        put(PosixStorage(tmp_path / "se", 1), source, "x.tar")
+    assert os.strerror(code) in str(caught.value)
+    assert list((tmp_path / "se").iterdir()) == []
+
+
+def test_directory_is_a_file(tmp_path: Path, source: Path) -> None:
+    """A storage that is no directory is a fault that no retry mends."""
+    with pytest.raises(StorageFatal, match="name a directory"):
+        put(PosixStorage(source, 1), source, "x.tar")
+    with pytest.raises(StorageFatal, match="name a directory"):
+        put(PosixStorage(source / "below", 1), source, "x.tar")
+
+
+def test_name_taken_by_a_directory(tmp_path: Path, source: Path) -> None:
+    """A directory in the place of the file is not replaced."""
+    (tmp_path / "se" / "x.tar").mkdir(parents=True)
+    with pytest.raises(StorageFatal, match="remove the directory"):
+        put(PosixStorage(tmp_path / "se", 1), source, "x.tar")
+
+
+def test_debris_of_a_killed_upload_goes(tmp_path: Path, source: Path) -> None:
+    """What a killed upload left is replaced by the next try, and a planted link is not followed."""
+    directory, victim = tmp_path / "se", tmp_path / "victim"
+    directory.mkdir()
+    victim.write_bytes(b"precious")
+    (directory / ".x.tar.tmp").symlink_to(victim)
+    put(PosixStorage(directory, 1), source, "x.tar")
+    assert files_of(directory) == {"x.tar": DATA}
+    assert victim.read_bytes() == b"precious"
+
+
+def test_fifo_as_source_does_not_hang(tmp_path: Path) -> None:
+    """A source that is no file is refused at once."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StorageFatal, match="not a file"):
+        PosixStorage(tmp_path / "se", 1).put(
+            tmp_path / "fifo", "x.tar", size_bytes=1, adler32="00000001"
+        )
+
+
+@pytest.mark.parametrize("form", ["{}", "file:{}", "file://{}", "file://localhost{}"])
+def test_open_storage(tmp_path: Path, form: str) -> None:
+    """A directory may be given as a path or as any form of file URL."""
+    storage = open_storage(form.format(tmp_path), storage_id=3)
+    assert (storage.url, storage.storage_id) == (tmp_path.as_uri(), 3)
+
+
+def test_open_storage_decodes(tmp_path: Path, source: Path) -> None:
+    """A blank in a file URL is written as %20; in a path it is a blank."""
+    put(open_storage(f"{(tmp_path / 'a b').as_uri()}"), source, "x.tar")
+    put(open_storage(f"{tmp_path / 'a b'}"), source, "y.tar")
+    assert sorted(files_of(tmp_path / "a b")) == ["x.tar", "y.tar"]
+
+
+def test_open_storage_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative directory is fixed when the storage is made."""
+    monkeypatch.chdir(tmp_path)
+    assert open_storage("se").url == (tmp_path / "se").as_uri()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "a\nb", "s3://key:secret@h/b", "file://elsewhere/x", "file:rel", "file:///x?secret=1"],
+)
+def test_open_storage_refuses(url: str) -> None:
+    """What is not supported is refused with what is, without repeating secrets."""
+    with pytest.raises(ConfigError, match="file:///DIRECTORY") as caught:
+        open_storage(url)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
