@@ -22,8 +22,9 @@ from espilot.errors import LocalError, UsageError
 from espilot.supervisor import launcher
 
 DEADLINE_S = 20.0
-# Says "up" in a file when it is ready, then waits for ever.
-WAIT = "import signal\nopen('up', 'w').close()\nwhile True: signal.pause()\n"
+# Writes its pid to the file "up" when it is ready, then waits for ever.
+UP = "import os\nopen('u', 'w').write(str(os.getpid()))\nos.rename('u', 'up')\n"
+WAIT = UP + "import signal\nwhile True: signal.pause()\n"
 IGNORE_TERM = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAIT
 # A daemon in a session of its own that ignores TERM: only the run id and the subreaper know it.
 DAEMON = """
@@ -99,8 +100,10 @@ class Bench:
 
     def main(self, child: process.Child) -> proctree.Process:
         """The payload's main process, once it says that it is up."""
-        self.file("up")
-        return next(each for each in proctree.descendants(child.pid) if each.ppid == child.pid)
+        main = proctree.look_up(int(self.file("up")))
+        assert main is not None
+        assert main.ppid == child.pid
+        return main
 
     def clean(self) -> None:
         for child in self.children:
@@ -203,7 +206,8 @@ def test_64_stubborn_processes_in_parallel(bench: Bench) -> None:
     code = (
         "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "for _ in range(63):\n    if os.fork() == 0:\n        os.setsid(); break\n"
-        "else:\n    open('up', 'w').close()\nwhile True: signal.pause()\n"
+        "else:\n    open('u', 'w').write(str(os.getpid()))\n    os.rename('u', 'up')\n"
+        "while True: signal.pause()\n"
     )
     child = bench.python(code, grace_s=0.5)
     bench.main(child)
@@ -230,7 +234,7 @@ def test_stopped_payload_gets_its_term(bench: Bench) -> None:
 
 def test_leftovers_are_ended(bench: Bench) -> None:
     """A daemon that the payload leaves behind is ended and counted; the exit code stays."""
-    child = bench.python(DAEMON + "import sys; open('up', 'w').close(); sys.exit(3)")
+    child = bench.python(DAEMON + "raise SystemExit(3)")
     assert bench.wait(child) == 0
     assert bench.result()["exit_code"] == 3
     assert bench.result()["leftovers_killed"] == 1
@@ -342,13 +346,11 @@ def test_foreign_process_survives(bench: Bench) -> None:
 
 INSPECT = """
 import os, signal, resource
+status = dict(line.split(':', 1) for line in open('/proc/self/status'))
 ignored = [s for s in signal.valid_signals() if s not in (9, 19) and s < 32
-           and open('/proc/self/status').read()
-           and int([l for l in open('/proc/self/status') if l.startswith('SigIgn')][0].split()[1], 16)
-           >> (s - 1) & 1]
-mask = [l.split()[1] for l in open('/proc/self/status') if l.startswith('SigBlk')][0]
+           and int(status['SigIgn'], 16) >> (s - 1) & 1]
 fds = [int(f) for f in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + f)]
-print([int(s) for s in ignored], int(mask, 16), sorted(fds), os.getsid(0) == os.getpid(),
+print([int(s) for s in ignored], int(status['SigBlk'], 16), sorted(fds), os.getsid(0) == os.getpid(),
       resource.getrlimit(resource.RLIMIT_CORE)[0], os.readlink('/proc/self/fd/0'))
 """
 

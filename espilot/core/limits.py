@@ -1,0 +1,126 @@
+"""Limits of a run: pure functions from one measurement to a verdict or nothing.
+
+* Each verdict names the number and the limit in units that people read, with as many digits as it
+  takes to tell the two apart.
+* A limit of 0 means: no limit. A measurement equal to its limit is within it.
+* The limits are those of the settings; a grace is added by who sets the limit, not here.
+* An output that is too large concerns its range. Everything else ends the job: a payload that was
+  started anew would do the same again.
+"""
+
+from __future__ import annotations
+
+from espilot.model import Verdict
+
+NO_LOCAL_SPACE = 1098
+WORK_DIR_TOO_LARGE = 1104
+STDOUT_TOO_LARGE = 1106
+OUTPUT_TOO_LARGE = 1124
+REACHED_MAX_TIME = 1213
+
+_SIZE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
+_TIME_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_MOST_DIGITS = 6
+_NAME_CHARS = 100
+
+
+def _in_units(value: float, limit: float, units: tuple[tuple[float, str], ...]) -> tuple[str, str]:
+    """Both in the unit that suits the limit; the same text only if they are the same."""
+    scale, unit = next((each for each in units if limit >= each[0]), units[-1])
+    first = 0 if scale == 1.0 else 1
+    for digits in range(first, _MOST_DIGITS + 1):
+        texts = f"{value / scale:.{digits}f} {unit}", f"{limit / scale:.{digits}f} {unit}"
+        if texts[0] != texts[1]:
+            return texts
+    return texts
+
+
+def size_texts(value_bytes: float, limit_bytes: float) -> tuple[str, str]:
+    """Two sizes in words, to be compared: `("17.3 GB", "16.0 GB")`."""
+    return _in_units(value_bytes, limit_bytes, _SIZE_UNITS)
+
+
+def time_texts(value_s: float, limit_s: float) -> tuple[str, str]:
+    """Two durations in words, to be compared: `("2.1 h", "2.0 h")`."""
+    return _in_units(value_s, limit_s, _TIME_UNITS)
+
+
+def work_dir(size_bytes: int, limit_bytes: int) -> Verdict | None:
+    """The work directory as a whole, outputs and logs included."""
+    if not 0 < limit_bytes < size_bytes:
+        return None
+    size, limit = size_texts(size_bytes, limit_bytes)
+    return Verdict(
+        rule="work-dir",
+        value=size_bytes,
+        limit=limit_bytes,
+        action="end-job",
+        code=WORK_DIR_TOO_LARGE,
+        text=f"the work directory holds {size}, the limit is {limit}",
+    )
+
+
+def payload_log(name: str, size_bytes: int, limit_bytes: int) -> Verdict | None:
+    """Standard output or standard error of the payload; `name` is the file's."""
+    if not 0 < limit_bytes < size_bytes:
+        return None
+    size, limit = size_texts(size_bytes, limit_bytes)
+    return Verdict(
+        rule="payload-log",
+        value=size_bytes,
+        limit=limit_bytes,
+        action="end-job",
+        code=STDOUT_TOO_LARGE,
+        text=f"{_printable(name)} of the payload has {size}, the limit is {limit}",
+    )
+
+
+def output(name: str, size_bytes: int, limit_bytes: int) -> Verdict | None:
+    """One output file of one range."""
+    if not 0 < limit_bytes < size_bytes:
+        return None
+    size, limit = size_texts(size_bytes, limit_bytes)
+    return Verdict(
+        rule="output",
+        value=size_bytes,
+        limit=limit_bytes,
+        action="fail-range",
+        code=OUTPUT_TOO_LARGE,
+        text=f"the output {_printable(name)} has {size}, the limit is {limit}",
+    )
+
+
+def wall_time(elapsed_s: float, limit_s: float) -> Verdict | None:
+    """The run from its start until now."""
+    if not 0 < limit_s < elapsed_s:
+        return None
+    elapsed, limit = time_texts(elapsed_s, limit_s)
+    return Verdict(
+        rule="wall-time",
+        value=elapsed_s,
+        limit=limit_s,
+        action="end-job",
+        code=REACHED_MAX_TIME,
+        text=f"the run has lasted {elapsed}, the limit is {limit}",
+    )
+
+
+def free_space(free_bytes: int, floor_bytes: int) -> Verdict | None:
+    """What is left on the file system of the work directory; here the limit is a least value."""
+    if free_bytes >= floor_bytes:
+        return None
+    free, floor = size_texts(free_bytes, floor_bytes)
+    return Verdict(
+        rule="free-space",
+        value=free_bytes,
+        limit=floor_bytes,
+        action="end-job",
+        code=NO_LOCAL_SPACE,
+        text=f"the local disk has {free} left, the limit is {floor}",
+    )
+
+
+def _printable(name: str) -> str:
+    """A name that came from a payload, fit for one line of a log."""
+    text = "".join(each if each.isprintable() else "?" for each in name)
+    return text if len(text) <= _NAME_CHARS else f"{text[:_NAME_CHARS]}..."
