@@ -1,0 +1,98 @@
+"""The state of the built-in server: one connection, one transaction per verb.
+
+Every verb is committed when it returns, and the commit survives the death of the process.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from espilot.server import job_updates, jobs, ranges, tally, tasks
+from espilot.server.options import ServerOptions
+from espilot.server.schema import open_database, transaction
+from espilot.server.tasks import NewTask
+from espilot.wire.panda_reports import RangeUpdate
+
+
+class Store:
+    """Tasks, jobs and ranges. `now` is Unix time in seconds; the store has no clock."""
+
+    def __init__(self, path: Path, options: ServerOptions, *, now: float) -> None:
+        # Ids begin with the time, so that two databases hardly ever give the same PandaID.
+        self._db: sqlite3.Connection = open_database(path, first_id=max(1, int(now)))
+        self._options = options
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def create_task(self, task: NewTask, now: float) -> int:
+        """Make a task with all its ranges; its id."""
+        with transaction(self._db) as db:
+            return tasks.create(db, task, now)
+
+    def task_status(self, task_id: int) -> dict[str, Any]:
+        """The fields of a `TaskStatus`."""
+        return tasks.status(self._db, task_id)
+
+    def event_rows(self, task_id: int) -> list[dict[str, Any]]:
+        """All event rows of a task."""
+        return tasks.event_rows(self._db, task_id)
+
+    def acquire_jobs(self, wanted: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
+        """Definitions of waiting jobs, now handed out; lost jobs are ended first."""
+        self.fail_lost_jobs(now)
+        with transaction(self._db) as db:
+            return jobs.acquire(db, wanted, now)
+
+    def job_statuses(self, job_ids: list[int]) -> list[dict[str, Any]]:
+        """Status and attempt of jobs."""
+        return jobs.statuses(self._db, job_ids)
+
+    def update_job(self, given: Mapping[str, Any], now: float) -> str:
+        """Book a heartbeat or final update; the command."""
+        with transaction(self._db) as db:
+            return job_updates.update(db, given, now, self._options)
+
+    def fail_lost_jobs(self, now: float) -> int:
+        """End the jobs that were not heard of in time."""
+        with transaction(self._db) as db:
+            return job_updates.fail_lost(db, now, self._options)
+
+    def acquire_ranges(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Ready ranges, now the job's; none is ever given twice."""
+        with transaction(self._db) as db:
+            return ranges.acquire(db, wanted, self._options.quirks)
+
+    def count_ready(self, jobset_id: int) -> int:
+        """Ready ranges with attempts left in a pool."""
+        return ranges.count_ready(self._db, jobset_id)
+
+    def range_statuses(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Status of the ranges that each (task, job) holds."""
+        return ranges.statuses(self._db, pairs)
+
+    def update_ranges(
+        self, updates: Sequence[RangeUpdate]
+    ) -> tuple[list[bool | None], Mapping[str, Any]]:
+        """Book the fate of ranges; entries and commands.
+
+        When one item cannot be stored nothing is, and the entries so far are followed by false.
+        """
+        try:
+            with transaction(self._db) as db:
+                return ranges.update(db, updates, self._options.quirks)
+        except ranges.BatchAborted as error:
+            return [*error.entries, False], error.commands
+
+    def check(self, task_id: int) -> None:
+        """Prove that the running counts are those of the rows. Errors: `AssertionError`."""
+        before = self.task_status(task_id)
+        with transaction(self._db) as db:
+            tally.recount(db, task_id)
+        after = self.task_status(task_id)
+        if before != after:
+            raise AssertionError(f"counts {before} differ from rows {after}")
