@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,18 @@ def remove_debris(directory: Path, known: Collection[str]) -> tuple[str, ...]:
 
 def format_manifest(manifest: Manifest) -> bytes:
     """Write the manifest as one JSON object."""
-    document = {"version": MANIFEST_VERSION, **asdict(manifest)}
+    document = {
+        "version": MANIFEST_VERSION,
+        "job_id": manifest.job_id,
+        "name": manifest.name,
+        "size_bytes": manifest.size_bytes,
+        "adler32": manifest.adler32,
+        "events": manifest.events,
+        "ranges": [
+            {"id": row.id, "members": [_format_file(file) for file in row.members]}
+            for row in manifest.ranges
+        ],
+    }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -127,6 +138,10 @@ def _parse_manifest(document: Any) -> Manifest:
         _number(document, "events"),
         ranges,
     )
+
+
+def _format_file(file: PackedFile) -> dict[str, Any]:
+    return {"name": file.name, "size_bytes": file.size_bytes, "adler32": file.adler32}
 
 
 def _parse_file(row: Any) -> PackedFile:

@@ -15,6 +15,7 @@ BUFFER_BYTES = 4 * 2**20
 _END = bytes(2 * BLOCK_BYTES)
 _ADLER_BASE = 65521
 _LARGEST_TIME_S = 8**11 - 1
+_LARGEST_SIZE_BYTES = 8**11 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class PackedFile:
 class TarWriter:
     """Writes a tar through one buffer; keeps the adler32 of what it wrote, can step back."""
 
-    __slots__ = ("_adler", "_fd", "_fill", "_flushed", "_view")
+    __slots__ = ("_adler", "_fd", "_fill", "_flushed", "_headers", "_view")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -37,6 +38,7 @@ class TarWriter:
         self._fill = 0
         self._flushed = 0
         self._adler = 1
+        self._headers = Headers()
 
     def mark(self) -> tuple[int, int]:
         """Return a place to step back to."""
@@ -55,7 +57,7 @@ class TarWriter:
     def add(self, name: str, output: Output, source_fd: int) -> PackedFile:
         """Append one file from its start; OutputError if it is not the recorded length."""
         size_bytes = output.size_bytes
-        self._put(header(name, size_bytes, output.mtime_ns // 10**9))
+        self._put(self._headers.make(name, size_bytes, output.mtime_ns // 10**9))
         adler = self._copy(source_fd, output)
         self._adler = combine_adler32(self._adler, adler, size_bytes)
         self._put(bytes(-size_bytes % BLOCK_BYTES))
@@ -100,13 +102,35 @@ class TarWriter:
         self._fill = 0
 
 
-def header(name: str, size_bytes: int, mtime_s: int) -> bytes:
-    """Make the tar header of a file: USTAR, preceded by a PAX one where USTAR cannot say it."""
-    info = tarfile.TarInfo(name)
-    info.size = size_bytes
-    info.mtime = min(max(mtime_s, 0), _LARGEST_TIME_S)
-    # This format writes plain USTAR as long as name and size fit into it.
-    return info.tobuf(tarfile.PAX_FORMAT)
+class Headers:
+    """Makes member headers; ordinary ones by filling in a ready block, which is far quicker."""
+
+    __slots__ = ("_ready", "_ready_sum")
+
+    def __init__(self) -> None:
+        self._ready = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+        blank = self._ready[:148] + b" " * 8 + self._ready[156:]
+        # Without the fields that are filled in: name, size, time.
+        self._ready_sum = sum(blank) - sum(blank[124:148])
+
+    def make(self, name: str, size_bytes: int, mtime_s: int) -> bytes:
+        """Return the header of a file: USTAR, or PAX where USTAR cannot say it."""
+        time_s = min(max(mtime_s, 0), _LARGEST_TIME_S)
+        if not name.isascii() or len(name) > 100 or size_bytes > _LARGEST_SIZE_BYTES:
+            return self._make_pax(name, size_bytes, time_s)
+        raw_name = name.encode()
+        fields = b"%011o\0%011o\0" % (size_bytes, time_s)
+        total = self._ready_sum + sum(raw_name) + sum(fields)
+        ready = self._ready
+        start = raw_name.ljust(100, b"\0") + ready[100:124]
+        return b"%b%b%06o\0 %b" % (start, fields, total, ready[156:])
+
+    def _make_pax(self, name: str, size_bytes: int, mtime_s: int) -> bytes:
+        """Let tarfile write the longer header."""
+        info = tarfile.TarInfo(name)
+        info.size = size_bytes
+        info.mtime = mtime_s
+        return info.tobuf(tarfile.PAX_FORMAT)
 
 
 def combine_adler32(first: int, second: int, second_bytes: int) -> int:
