@@ -59,14 +59,13 @@ class Runner:
         self._processes = processes
         self._commands: dict[int, Command] = {}  # by pidfd
         self._by_stderr: dict[int, Command] = {}
+        self._checked = False
         self._poller = zmq.Poller()
         self._poller.register(client.socket, zmq.POLLIN)
 
     def run(self, stop_fd: int) -> int:
         """Run until the end; `stop_fd` becomes readable when the process is told to end."""
         self._poller.register(stop_fd, zmq.POLLIN)
-        self._check_outputs()
-        self._client.ask()
         while not self._is_finished():
             ready = dict(self._poller.poll())
             if stop_fd in ready:
@@ -96,11 +95,17 @@ class Runner:
 
     def _check_outputs(self) -> None:
         """Raise before any range is taken when the job has fewer outputs than the template."""
-        output_path(self._client.await_welcome(), "", max(self._template.streams))
+        if not self._checked:
+            output_path(self._client.await_welcome(), "", max(self._template.streams))
+            self._checked = True
 
     def _is_finished(self) -> bool:
         """Take in what has come and start what can start; tell whether nothing is left."""
         self._client.drain()
+        if self._client.welcome is None:
+            return False
+        self._check_outputs()
+        self._client.ask()
         for command in list(self._commands.values()):
             if command.event_range.id in self._client.cancelled:
                 self._client.cancelled.discard(command.event_range.id)
@@ -143,6 +148,7 @@ class Runner:
         self._client.send(native.started(event_range.id))
 
     def _finish(self, command: Command) -> None:
+        _signal_group(command, signal.SIGKILL)  # what the command left in the background
         cpu_s = self._reap(command)
         problem = _problem(command)
         if problem:

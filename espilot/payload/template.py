@@ -1,7 +1,7 @@
 """The command template of payloads that speak no protocol: one command per range.
 
-The template is split into arguments once; placeholders are replaced inside each argument afterwards,
-so no value is ever split again or seen by a shell. `{{` and `}}` stand for literal braces.
+The template is split into arguments once; placeholders are replaced inside each argument after
+that, so no value is ever split again or seen by a shell. `{{` and `}}` stand for literal braces.
 """
 
 from __future__ import annotations

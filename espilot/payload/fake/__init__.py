@@ -1,0 +1,1 @@
+"""A payload for protocol tests: it speaks both dialects and does wrong what it is told to."""
