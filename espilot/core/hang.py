@@ -20,15 +20,16 @@ _WINDOW_S = 1.0
 class HangClock:
     """The silence of one payload. One clock per start of the payload.
 
-    `idle_share` is the use of one core, averaged between two observations a second or more apart,
+    `idle_share` is the use of one core, averaged over a second or more between observations,
     up to which a payload counts as idle. `hang_s` 0 means: never.
     """
 
     def __init__(self, hang_s: float, *, idle_share: float = IDLE_SHARE) -> None:
         self._hang_s = hang_s
         self._idle_share = idle_share
-        self._seen: tuple[float, float] | None = None
-        self._mark: tuple[float, float] = (0.0, 0.0)
+        self._now_mono: float | None = None
+        self._suspended_s = self._message_mono = 0.0
+        self._window_s = self._window_cpu_s = 0.0
         self.silent_s = 0.0
 
     def observe(
@@ -39,32 +40,32 @@ class HangClock:
         `cpu_s` is that of the whole tree since its start, `suspended_s` the sum of all suspensions
         so far. A CPU time that fell (a child's was lost with its parent) is no sign of life.
         """
-        if self._seen is None:
-            self._seen = self._mark = (now_mono, cpu_s)
-            self._suspended_s = suspended_s
-            return None
-        slept_s = max(0.0, suspended_s - self._suspended_s)
-        awake_s = max(0.0, now_mono - self._seen[0] - slept_s)
+        if self._now_mono is None:
+            awake_s = 0.0
+            self._window_cpu_s = cpu_s
+            self._message_mono = last_message_mono
+        else:
+            slept_s = suspended_s - self._suspended_s
+            awake_s = max(0.0, now_mono - self._now_mono - slept_s)
+        self._now_mono, self._suspended_s = now_mono, suspended_s
         self.silent_s += awake_s
-        if last_message_mono > self._seen[0]:
-            self.silent_s = min(awake_s, max(0.0, now_mono - last_message_mono))
-        if self._computed(now_mono - slept_s, cpu_s):
+        if last_message_mono > self._message_mono:
+            self._message_mono = last_message_mono
+            self.silent_s = min(self.silent_s, max(0.0, now_mono - last_message_mono))
+        if self._computed(awake_s, cpu_s):
             self.silent_s = 0.0
-        self._mark = (self._mark[0] + slept_s, self._mark[1])
-        self._seen, self._suspended_s = (now_mono, cpu_s), suspended_s
         return self._judge()
 
-    def _computed(self, now_mono: float, cpu_s: float) -> bool:
-        """Whether CPU time was used since the last mark; moves the mark."""
-        marked_mono, marked_s = self._mark
-        passed_s = now_mono - marked_mono
-        if cpu_s < marked_s:
-            self._mark = (now_mono, cpu_s)
+    def _computed(self, awake_s: float, cpu_s: float) -> bool:
+        """Whether more than next to no CPU time was used since the window began."""
+        self._window_s += awake_s
+        self._window_cpu_s = min(self._window_cpu_s, cpu_s)
+        if self._window_s < _WINDOW_S:
             return False
-        if passed_s < _WINDOW_S:
-            return False
-        self._mark = (now_mono, cpu_s)
-        return cpu_s - marked_s > self._idle_share * passed_s
+        used_s = cpu_s - self._window_cpu_s
+        computed = used_s > self._idle_share * self._window_s
+        self._window_s, self._window_cpu_s = 0.0, cpu_s
+        return computed
 
     def _judge(self) -> Verdict | None:
         if not 0 < self._hang_s < self.silent_s:

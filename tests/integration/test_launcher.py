@@ -350,8 +350,9 @@ status = dict(line.split(':', 1) for line in open('/proc/self/status'))
 ignored = [s for s in signal.valid_signals() if s not in (9, 19) and s < 32
            and int(status['SigIgn'], 16) >> (s - 1) & 1]
 fds = [int(f) for f in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + f)]
-print([int(s) for s in ignored], int(status['SigBlk'], 16), sorted(fds), os.getsid(0) == os.getpid(),
-      resource.getrlimit(resource.RLIMIT_CORE)[0], os.readlink('/proc/self/fd/0'))
+print([int(s) for s in ignored], int(status['SigBlk'], 16), sorted(fds),
+      os.getsid(0) == os.getpid(), resource.getrlimit(resource.RLIMIT_CORE)[0],
+      os.readlink('/proc/self/fd/0'))
 """
 
 
