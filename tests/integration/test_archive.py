@@ -145,7 +145,7 @@ def test_sources_stay(site: Site) -> None:
 @pytest.mark.parametrize("how", ["missing", "append", "shrink", "unreadable", "bad name", "twice"])
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_bad_range_drops_out_whole(site: Site, how: str, position: int) -> None:
-    """A range with one bad file leaves no trace in the archive, only a reason; the rest is whole."""
+    """A range with one bad file leaves only a reason in the result; the rest is whole."""
     members = [site.member(f"r{k}", os.urandom(5 * MIB), b"second") for k in range(3)]
     victim = members[position]
     path = Path(victim.outputs[1].path)
@@ -259,7 +259,7 @@ def small_files() -> Iterator[None]:
 
 
 def test_write_that_fails_midway(site: Site, small_files: None) -> None:
-    """When the archive cannot be written to its end, nothing is left of it, and the error says so."""
+    """When the archive cannot be written to its end, nothing is left but a clear error."""
     members = [site.member(f"r{k}", bytes(5 * MIB)) for k in range(3)]
     with pytest.raises(LocalError, match=f"cannot write archive {NAME} .*File too large"):
         site.seal(*members)
