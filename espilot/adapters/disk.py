@@ -8,6 +8,7 @@ A file that vanishes while we look is normal; every other failure is reported.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterable
@@ -79,6 +80,27 @@ def _names(path: str) -> list[str]:
         return os.listdir(path)
     except OSError:
         return []
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, socket, link or whole directory of our own; a missing one is no error.
+
+    LocalError for what is another user's, or too near to the root to be anything of the pilot's.
+    """
+    if not path.is_absolute() or ".." in path.parts or len(path.parts) < 3:
+        raise LocalError(f"will not remove {path}: not a path of the pilot's")
+    try:
+        status = os.lstat(path)
+        if status.st_uid != os.getuid():
+            raise LocalError(f"will not remove {path}: it belongs to another user")
+        if stat.S_ISDIR(status.st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LocalError(f"cannot remove {path}: {error.strerror}") from error
 
 
 class SizeWalker:

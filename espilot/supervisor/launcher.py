@@ -174,7 +174,11 @@ class Launcher:
 
     def run(self) -> dict[str, object]:
         """Start the payload, see it and its tree to their end; returns the result."""
-        self._start()
+        try:
+            self._start()
+        except OSError as error:
+            self._error = f"cannot start payload: fork: {error.strerror}"
+            return self._result()
         while self._main_code is None and not self._stop and not self.orphaned:
             self._poller.poll()
             self._collect()
@@ -188,12 +192,13 @@ class Launcher:
         self._error_fd, error_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
         own_pid = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _become_payload(self._options, own_pid, error_write_fd)
-        self._main_pid = pid
-        os.close(error_write_fd)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            self._main_pid = os.fork()
+            if self._main_pid == 0:
+                _become_payload(self._options, own_pid, error_write_fd)
+        finally:
+            os.close(error_write_fd)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _collect(self) -> None:
         """Take the wake-ups and reap whatever has ended."""
@@ -333,28 +338,19 @@ def write_result(path: str, result: dict[str, object]) -> None:
         raise LocalError(f"cannot write {path}: {error.strerror}") from error
 
 
-def remove_path(path: str) -> None:
-    """Remove a file, socket or directory of our own; a missing one is no error.
+def _remove(paths: Sequence[str]) -> int:
+    """Remove what the dead supervisor cannot; returns 1 when something stays."""
+    from pathlib import Path
 
-    LocalError for what is not ours or too near to the root to be anything of the pilot's.
-    """
-    import shutil
-    import stat
+    from espilot.adapters import disk
 
-    if not os.path.isabs(path) or os.path.normpath(path).count("/") < 2:
-        raise LocalError(f"will not remove {path}: not a path of the pilot's")
-    try:
-        status = os.lstat(path)
-        if status.st_uid != os.getuid():
-            raise LocalError(f"will not remove {path}: it belongs to another user")
-        if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise LocalError(f"cannot remove {path}: {error.strerror}") from error
+    code = 0
+    for path in paths:
+        try:
+            disk.remove_path(Path(path))
+        except LocalError as error:
+            code = _complain(error)
+    return code
 
 
 def _complain(error: EspilotError) -> int:
@@ -373,20 +369,17 @@ def main(argv: Sequence[str], run_id: str) -> int:
     except UsageError as error:
         _complain(error)
         return 2
-    except (LocalError, OSError) as error:
-        return _complain(LocalError(str(error)))
+    except LocalError as error:
+        return _complain(error)
+    except OSError as error:
+        return _complain(LocalError(f"cannot watch the death pipe: {error.strerror}"))
     code = 0
     result = launcher.run()
     try:
         write_result(options.result, result)
     except LocalError as error:
         code = _complain(error)
-    for path in options.remove if launcher.orphaned else ():
-        try:
-            remove_path(path)
-        except LocalError as error:
-            code = _complain(error)
-    return code
+    return _remove(options.remove) or code if launcher.orphaned else code
 
 
 def run() -> NoReturn:

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from espilot.adapters.disk import SizeWalker, WalkResult, deleted_bytes, file_size, free_bytes
+from espilot.adapters.disk import (
+    SizeWalker,
+    WalkResult,
+    deleted_bytes,
+    file_size,
+    free_bytes,
+    remove_path,
+)
 from espilot.errors import LocalError
 
 
@@ -199,3 +206,22 @@ def test_many_directories_need_one_descriptor(tmp_path: Path) -> None:
         assert walk(tmp_path).errors == ()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_remove_path(tmp_path: Path) -> None:
+    """Directories, files and links go, a link's target stays, a missing path is no error."""
+    full = tmp_path / "full"
+    (full / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(full)
+    remove_path(tmp_path / "link")
+    assert (full / "below").is_dir()
+    remove_path(full)
+    remove_path(full)
+    assert not full.exists()
+
+
+@pytest.mark.parametrize("path", ["/", "/tmp", "/tmp/", "relative/a/b", "/tmp/../etc"])
+def test_remove_path_refuses(path: str) -> None:
+    """Nothing near to the root is ever removed."""
+    with pytest.raises(LocalError, match="will not remove"):
+        remove_path(Path(path))

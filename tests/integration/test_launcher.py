@@ -422,16 +422,44 @@ def test_result_that_cannot_be_written(bench: Bench) -> None:
     assert gone(bench)
 
 
-def test_remove_path(tmp_path: Path) -> None:
-    """Only the pilot's own things are removed, never what is near to the root."""
-    for path in ("/", "/tmp", "/tmp/", "relative/a/b", "/tmp/../etc"):
-        with pytest.raises(LocalError, match="will not remove"):
-            launcher.remove_path(path)
-    launcher.remove_path(str(tmp_path / "absent"))
-    full = tmp_path / "full"
-    (full / "below").mkdir(parents=True)
-    launcher.remove_path(str(full))
-    assert not full.exists()
+def test_fork_that_fails(bench: Bench) -> None:
+    """When the machine has no process left for the payload, the result says so."""
+    code = (
+        "import errno, os, sys\n"
+        "def fork(): raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "os.fork = fork\n"
+        "from espilot.supervisor import launcher\nlauncher.run()\n"
+    )
+    argv = bench.argv(["true"])
+    argv = [sys.executable, "-c", code, *argv[argv.index("--dir") :]]
+    child = process.spawn(argv, env=bench.env, pass_fds=[bench.death.read_fd])
+    bench.children.append(child)
+    assert bench.wait(child) == 0
+    assert bench.result()["error"] == (
+        "cannot start payload: fork: Resource temporarily unavailable"
+    )
+
+
+def test_bad_death_pipe(bench: Bench) -> None:
+    """A death pipe that is none starts nothing and says so in one line."""
+    argv = bench.argv(["touch", str(bench.directory / "started")], death_fd=99)
+    ended = subprocess.run(argv, env=bench.env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "launcher: cannot watch the death pipe: Bad file descriptor\n"
+    assert not (bench.directory / "started").exists()
+
+
+def test_payload_shares_the_grace(bench: Bench) -> None:
+    """After TERM what the main process leaves behind has the rest of the grace, no new one."""
+    child = bench.python(DAEMON + WAIT, grace_s=1.0)
+    bench.main(child)
+    bench.file("daemon")
+    before = time.monotonic()
+    child.signal(signal.SIGTERM)
+    bench.wait(child)
+    assert 1.0 <= time.monotonic() - before < 3
+    assert bench.result()["signal"] == signal.SIGTERM
+    assert gone(bench)
 
 
 def test_guard_against_orphanhood() -> None:

@@ -89,7 +89,7 @@ def test_run_id_is_compared_whole(family: Family) -> None:
 
 
 def test_ancestors_are_spared(family: Family) -> None:
-    """Who looks for carriers finds neither itself nor its ancestors, though all carry the run id."""
+    """Who looks for carriers finds neither itself nor its ancestors, which carry the id too."""
     look = (
         "import sys; from espilot.adapters import proctree\n"
         "print([each.pid for each in proctree.carriers(sys.argv[1])])"
@@ -148,8 +148,6 @@ def test_cpu_of_ended_children(family: Family) -> None:
 
 def test_sampler_sees_new_processes(family: Family) -> None:
     """Repeated samples notice new and ended processes though most of the machine is skipped."""
-    code = "import os, signal, sys\nprint('up', flush=True)\nfor line in sys.stdin: pass\n"
-    del code
     root = family.start(FAMILY, "1")
     sampler = proctree.TreeSampler(os.getpid())
     assert sampler.sample().processes == 3
