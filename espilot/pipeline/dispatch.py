@@ -267,7 +267,7 @@ class Dispatch:
     def _fail_unwritable(
         self, round_: Round, unwritable: list[tuple[str, FailedRange]], now: float
     ) -> None:
-        """Ranges that the text dialect cannot carry fail with that reason; who asked gets others."""
+        """Ranges that the text dialect cannot carry fail so; who asked for them gets others."""
         with self.queue.moves() as moves:
             for _, failure in unwritable:
                 moves.fail(failure, epoch=self.epoch, now=now)

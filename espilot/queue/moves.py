@@ -215,7 +215,7 @@ class Moves:
         for range_id in archive.ids:
             key = id_bytes(range_id)
             row = self._expect(key, DONE)
-            row[DATA] = archive.name
+            row[DATA] = (archive.name, row[DATA][1])
             self._move(key, row, PACKED)
         self._put_archive(replace(archive, state=ArchiveState.PACKED))
 
@@ -227,13 +227,10 @@ class Moves:
             self._move(key, self._expect(key, PACKED), STAGED)
         self._put_archive(replace(archive, state=ArchiveState.STAGED, storage_id=storage_id))
 
-    def reported(self, name: str, *, refused: frozenset[str] = frozenset(), events: int) -> None:
-        """Delete the rows of a staged archive: the server has booked all but the refused ones.
-
-        `events` is the number of events that count as finished by this report.
-        """
+    def reported(self, name: str, *, refused: frozenset[str] = frozenset()) -> None:
+        """Delete the rows of a staged archive: the server has booked all but the refused ones."""
         archive = self._archive(name, ArchiveState.STAGED)
-        self._delete_members(archive, STAGED)
+        events = self._delete_members(archive, STAGED, refused)
         counts = self._load_counts()
         counts[RELEASED] += len(refused)
         counts[FINISHED] += len(archive.ids) - len(refused)
@@ -246,7 +243,7 @@ class Moves:
     def abandon_archive(self, name: str) -> None:
         """Give all ranges of a packed archive back: the server no longer wants them from us."""
         archive = self._archive(name, ArchiveState.PACKED)
-        self._delete_members(archive, PACKED)
+        self._delete_members(archive, PACKED, frozenset(archive.ids))
         self._load_counts()[RELEASED] += len(archive.ids)
         self._put_archive(replace(archive, state=ArchiveState.REPORTED))
 
@@ -278,11 +275,10 @@ class Moves:
         self._txn.delete(b"job", db=self._meta)
         self._txn.delete(b"phase", db=self._meta)
 
-    def next_epoch(self) -> int:
-        """Count a start of the payload; returns its number, from 1."""
-        epoch = int(self._txn.get(b"epoch", b"0", db=self._meta)) + 1
-        self._txn.put(b"epoch", b"%d" % epoch, db=self._meta)
-        return epoch
+    def set_epoch(self, epoch: int) -> None:
+        """Note a start of the payload; numbers only grow."""
+        if epoch > int(self._txn.get(b"epoch", b"0", db=self._meta)):
+            self._txn.put(b"epoch", b"%d" % epoch, db=self._meta)
 
     # -- the mechanics --------------------------------------------------------------------------
 
@@ -350,10 +346,15 @@ class Moves:
         self._txn.delete(pack_key(row[STATE], row[ORDER]), db=self._index)
         self._txn.delete(key, db=self._items)
 
-    def _delete_members(self, archive: Archive, code: int) -> None:
+    def _delete_members(self, archive: Archive, code: int, refused: frozenset[str]) -> int:
+        """Delete an archive's rows; returns the events of those that are not refused."""
+        events = 0
         for range_id in archive.ids:
             key = id_bytes(range_id)
-            self._delete(key, self._expect(key, code))
+            row = self._expect(key, code)
+            events += 0 if range_id in refused else row[DATA][1]
+            self._delete(key, row)
+        return events
 
     def _archive(self, name: str, state: ArchiveState) -> Archive:
         data = self._txn.get(name.encode(), db=self._archives)

@@ -40,13 +40,16 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class JobPhase:
-    """The event-server worker's job is in this phase (`panda_id` 0: it has none)."""
+    """The event-server worker's job is in this phase (`panda_id` 0: it has none).
+
+    `command` is what the server ordered: `tobekilled`, `softkill` or nothing.
+    """
 
     TYPE: ClassVar[str] = "job-phase"
     panda_id: int
     task_id: int
     phase: str
-    diag: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""What an answer to a report means for each range.
+
+* A clean answer (one entry per range, none refused) is taken: true is booked, null comes again.
+* Any doubt (no usable answer, a wrong length, a refusal) is settled by the statuses that the server
+  holds, because the update may have been executed before its answer was lost.
+* The first final status wins at the server: a range that ended otherwise there is lost to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from espilot.model import RangeReport
+
+BOOKED_AS = {
+    "finished": frozenset({"finished", "done", "merged"}),
+    "failed": frozenset({"failed", "fatal"}),
+    "fatal": frozenset({"failed", "fatal"}),
+}
+OPEN = frozenset({"sent", "running", "reserved_get", "reserved_fail"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """By id: booked at the server, to be sent again, no longer ours."""
+
+    booked: frozenset[str]
+    again: frozenset[str]
+    lost: frozenset[str]
+
+
+def key_of(range_id: str) -> str:
+    """The id without its attempt number, as the statuses are keyed."""
+    return range_id.rpartition("-")[0]
+
+
+def needs_statuses(accepted: Sequence[bool | None] | None, n: int) -> bool:
+    """Whether an answer leaves a doubt."""
+    return accepted is None or len(accepted) != n or False in accepted
+
+
+def read_answer(reports: Sequence[RangeReport], accepted: Sequence[bool | None]) -> Fates:
+    """The fates after a clean answer."""
+    booked = {r.id for r, entry in zip(reports, accepted, strict=True) if entry}
+    again = {r.id for r in reports} - booked
+    return Fates(frozenset(booked), frozenset(again), frozenset())
+
+
+def read_statuses(reports: Sequence[RangeReport], statuses: Mapping[str, str]) -> Fates:
+    """The fates by what the server holds."""
+    booked, again, lost = set(), set(), set()
+    for report in reports:
+        status = statuses.get(key_of(report.id))
+        if status in BOOKED_AS[report.status]:
+            booked.add(report.id)
+        elif status in OPEN:
+            again.add(report.id)
+        else:
+            lost.add(report.id)
+    return Fates(frozenset(booked), frozenset(again), frozenset(lost))

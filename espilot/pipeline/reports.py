@@ -1,0 +1,93 @@
+"""Arrow 6: what is staged or failed is reported to the server, and its rows are deleted.
+
+A range leaves the queue only when the server has booked it, or no longer holds it for this job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from espilot.core.reporting import Fates, needs_statuses, read_answer, read_statuses
+from espilot.model import Archive, ArchiveFacts, ArchiveState, Job, RangeReport, ReportBatch
+from espilot.ports import EventServer, RangeQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one report says: whole archives, and failures."""
+
+    archives: tuple[Archive, ...]
+    batches: tuple[ReportBatch, ...]
+
+    @property
+    def reports(self) -> tuple[RangeReport, ...]:
+        """All ranges in the order of the batches."""
+        return tuple(report for batch in self.batches for report in batch.ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The fates of the ranges of one report, and the server's commands."""
+
+    fates: Fates
+    commands: Mapping[int, str]
+    verified: bool
+
+
+def collect(queue: RangeQueue, max_ranges: int) -> Collected:
+    """What waits to be reported: failures and whole archives, about `max_ranges` in all."""
+    batches: list[ReportBatch] = []
+    failures = queue.failures()[:max_ranges]
+    if failures:
+        reports = [
+            RangeReport(f.id, "fatal" if f.fatal else "failed", f.code, f.diag[:500])
+            for f in failures
+        ]
+        batches.append(ReportBatch(tuple(reports)))
+    archives: list[Archive] = []
+    room = max_ranges - len(failures)
+    for archive in queue.archives(ArchiveState.STAGED):
+        if archives and len(archive.ids) > room:
+            break
+        room -= len(archive.ids)
+        archives.append(archive)
+        batches.append(batch_of(archive))
+    return Collected(tuple(archives), tuple(batches))
+
+
+def batch_of(archive: Archive) -> ReportBatch:
+    """The report of a staged archive."""
+    facts = ArchiveFacts(
+        lfn=archive.name,
+        size_bytes=archive.size_bytes,
+        adler32=archive.adler32,
+        storage_id=archive.storage_id or 0,
+        events=archive.events,
+    )
+    return ReportBatch(tuple(RangeReport(i, "finished") for i in archive.ids), facts)
+
+
+def send(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answered:
+    """Report, and where the answer leaves a doubt ask for the statuses."""
+    reports = tuple(report for batch in batches for report in batch.ranges)
+    answer = server.report(job, batches)
+    if answer.accepted is None or needs_statuses(answer.accepted, len(reports)):
+        fates = read_statuses(reports, server.range_statuses(job))
+        return Answered(fates, answer.commands, verified=True)
+    return Answered(read_answer(reports, answer.accepted), answer.commands, verified=False)
+
+
+def book(queue: RangeQueue, collected: Collected, fates: Fates) -> int:
+    """Delete what the server has booked or no longer holds; returns how many ranges."""
+    failed = {r.id for r in collected.reports if r.status != "finished"}
+    ended = 0
+    with queue.moves() as moves:
+        ended += moves.forget_failures(failed & fates.booked)
+        ended += moves.give_back_ranges(failed & fates.lost)
+        for archive in collected.archives:
+            ids = frozenset(archive.ids)
+            if not ids & fates.again:
+                moves.reported(archive.name, refused=ids & fates.lost)
+                ended += len(ids)
+    return ended

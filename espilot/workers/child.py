@@ -1,0 +1,133 @@
+"""What all workers have in common: control link, doorbells, death pipe, queue, beat.
+
+A worker ends when its supervisor does (parent-death signal and death pipe), says *alive* each
+second from its own loop, and re-reads the queue then, because a doorbell may be lost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from espilot.adapters.control import ControlLink, Doorbells
+from espilot.adapters.loop import Loop
+from espilot.adapters.process import guard_against_orphanhood
+from espilot.errors import MessageError
+from espilot.logs import open_log
+from espilot.queue.store import Queue
+from espilot.wire import envelope
+from espilot.wire.messages import Alive, Bell, Hello, Stop
+from espilot.workers.context import Context
+
+BEAT_S = 1.0
+RING_GAP_S = 0.01
+"""Shortest time between two rings of one bell: a busy role need not be told each time."""
+
+M = TypeVar("M")
+
+
+class Child:
+    """This worker process. Roles register what they do on messages, bells and beats."""
+
+    def __init__(self, role: str, context: Context, *, parent_pid: int, death_fd: int) -> None:
+        guard_against_orphanhood(parent_pid, death_fd)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.role = role
+        self.context = context
+        self.settings = context.settings
+        self.log = open_log(role, context.log_file)
+        self._lock = hold_shared(context)
+        self.queue = Queue(context.queue)
+        self.loop = Loop()
+        self.facts: dict[str, Any] = {}
+        self._handlers: dict[type, Callable[[Any], None]] = {}
+        self._number = 0
+        self._rung: dict[str, float] = {}
+        self._link = ControlLink(context.runtime, role)
+        self._bells = Doorbells(context.runtime, role)
+        self._on_bell: Callable[[], None] = lambda: None
+        self.loop.on_readable(self._link.socket, self._receive)
+        self.loop.on_readable(self._bells.socket, self._answer_bell)
+        self.loop.on_readable(death_fd, self.loop.stop)
+        self.on(Stop, lambda stop: self.loop.stop())
+
+    def on(self, kind: type[M], handler: Callable[[M], None]) -> None:
+        """Handle a kind of control message."""
+        self._handlers[kind] = handler
+
+    def on_bell(self, handler: Callable[[], None]) -> None:
+        """Look into the queue: at a doorbell, and at each beat."""
+        self._on_bell = handler
+
+    def send(self, message: Any) -> None:
+        """Tell the supervisor."""
+        self._number += 1
+        self._link.send(envelope.encode(message, self._number))
+
+    def ring(self, role: str) -> None:
+        """Ring another role's bell, at most every `RING_GAP_S`; the last ring is never dropped."""
+        now = time.monotonic()
+        due = self._rung.get(role, 0.0) + RING_GAP_S
+        if due > now:
+            if due < now + RING_GAP_S:
+                self._rung[role] = due
+                self.loop.call_at(due, lambda: self._ring_now(role))
+            return
+        self._rung[role] = now
+        self._ring_now(role)
+
+    def run(self) -> None:
+        """Say hello, ring all bells, serve until told to stop."""
+        self.log.info("start", "worker started")
+        self.send(Hello(self.role, os.getpid()))
+        self._bells.ring_all(envelope.encode(Bell(self.role)))
+        self.loop.every(BEAT_S, self._beat)
+        self._on_bell()
+        self.loop.run()
+        self.log.info("stop", "worker ended")
+        self._link.close()
+        self._bells.close()
+        self.queue.close()
+
+    def _beat(self) -> None:
+        self._on_bell()
+        self.send(Alive(self.role, self.queue.counts().moves, self.facts))
+
+    def _ring_now(self, role: str) -> None:
+        self._bells.ring(role, envelope.encode(Bell(self.role)))
+
+    def _answer_bell(self) -> None:
+        self._bells.clear()
+        self._on_bell()
+
+    def _receive(self) -> None:
+        for data in self._link.receive():
+            try:
+                message = envelope.decode(data)
+            except MessageError as error:
+                self.log.warning("control", "unusable message", error=error)
+                continue
+            handler = self._handlers.get(type(message))
+            if handler is not None:
+                handler(message)
+
+
+def hold_shared(context: Context) -> int:
+    """Hold the workers' lock; a new supervisor waits until none is left who does."""
+    fd = os.open(context.state / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return fd
+
+
+def fail_loudly(role: str, error: BaseException) -> int:
+    """The last words of a worker that met a defect; they go to the pilot's log."""
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.write(f"{role}: ended by an unexpected error, see above\n")
+    return 70

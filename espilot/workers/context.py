@@ -1,0 +1,76 @@
+"""What a worker is told at its start: where things are, and the settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from espilot.config import Settings, dump_settings, read_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Paths and settings of one run; `server_url` and `task_id` once they are known."""
+
+    workdir: Path
+    state: Path
+    runtime: Path
+    storage: str
+    settings: Settings
+    server_url: str = ""
+    task_id: int = 0
+    jobdir: Path = Path()
+
+    @property
+    def queue(self) -> Path:
+        """The queue's directory."""
+        return self.state / "queue"
+
+    @property
+    def archives(self) -> Path:
+        """Where sealed archives wait."""
+        return self.state / "archives"
+
+    @property
+    def logs(self) -> Path:
+        """Where the pilot's own log is."""
+        return self.workdir / "logs"
+
+    @property
+    def log_file(self) -> Path:
+        """The pilot's log, of all roles."""
+        return self.logs / "pilot.log"
+
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """Directories in which no payload output can lie."""
+        storage = (Path(self.storage),) if self.storage.startswith("/") else ()
+        return (self.state, self.runtime, self.logs, *storage)
+
+    def payload_dir(self, epoch: int) -> Path:
+        """The directory of one start of the payload."""
+        return self.workdir / f"payload-{epoch}"
+
+    def write(self, path: Path) -> None:
+        """Store for a worker."""
+        fields = {
+            "workdir": str(self.workdir),
+            "state": str(self.state),
+            "runtime": str(self.runtime),
+            "storage": self.storage,
+            "settings": dump_settings(self.settings),
+            "server_url": self.server_url,
+            "task_id": self.task_id,
+            "jobdir": str(self.jobdir),
+        }
+        path.write_text(json.dumps(fields))
+
+
+def read_context(path: Path) -> Context:
+    """What `Context.write` stored."""
+    fields = json.loads(path.read_text())
+    fields["settings"] = read_settings(fields["settings"], str(path))
+    for name in ("workdir", "state", "runtime", "jobdir"):
+        fields[name] = Path(fields[name])
+    return Context(**fields)

@@ -1,0 +1,204 @@
+"""The dispatcher: owns the payload channel, hands out ranges, takes outcomes."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+
+from espilot.adapters.channel import PayloadChannel, Sending
+from espilot.adapters.outputs import OutputInspector
+from espilot.adapters.process import pidfd_open
+from espilot.pipeline.dispatch import Dispatch, Reply
+from espilot.wire import payload_native
+from espilot.wire.messages import Bound, Serve, Settled
+from espilot.workers.child import Child
+
+BATCH = 512
+"""Messages settled in one transaction; more would keep the first client waiting."""
+SILENCE_S = 0.1
+"""The channel of a reaped payload counts as drained after so long without a message."""
+DEATH_DELAY_S = 0.02
+"""From a client's death to its ranges being ready: its last messages may still be on their way."""
+MAX_COMPLAINTS = 100
+"""Bad messages logged per epoch; the others are only counted."""
+
+
+class Station:
+    """One epoch of the payload: its channel and the decisions about it."""
+
+    def __init__(self, child: Child, serve: Serve) -> None:
+        self.child = child
+        self.epoch = serve.epoch
+        self.settled: Settled | None = None
+        context, settings = child.context, child.settings
+        inspector = OutputInspector(
+            context.workdir, context.private, settings.payload.output_limit_bytes
+        )
+        self.dispatch = Dispatch(
+            child.queue, inspector, epoch=serve.epoch, max_held=settings.payload.max_held
+        )
+        self.dispatch.welcome = self._welcome
+        self.channel = PayloadChannel(serve.channel)
+        self._pidfds: dict[int, int] = {}
+        self._complaints = 0
+        self._last_message = time.monotonic()
+        with child.queue.moves() as moves:
+            moves.set_epoch(serve.epoch)
+        child.loop.on_readable(self.channel.socket, self.receive)
+
+    def receive(self) -> None:
+        """Settle what waits on the channel."""
+        incoming = self.channel.receive(BATCH)
+        if not incoming:
+            return
+        self._last_message = time.monotonic()
+        self._settle([(i.identity, i.message, i.pid) for i in incoming])
+        for message in incoming:
+            if message.pid is not None:
+                self._watch(message.pid)
+            if message.extra_frames:
+                self._complain("message with extra frames")
+
+    def look(self) -> None:
+        """Something changed in the queue: serve who waits."""
+        if self.settled is None:
+            self._settle([])
+            self._tell_facts()
+
+    def drain(self) -> None:
+        """The payload is reaped: when the channel is silent, its sent ranges become ready."""
+        self.receive()
+        if time.monotonic() - self._last_message < SILENCE_S:
+            self.child.loop.call_later(SILENCE_S, self.drain)
+            return
+        if self.settled is None:
+            returned = self.dispatch.settle_epoch()
+            ready = self.child.queue.counts().ready
+            self.settled = Settled(self.epoch, len(returned), ready)
+            self.child.log.info("settle", "channel drained", epoch=self.epoch, ready=ready,
+                                returned=len(returned))  # fmt: skip
+        self.child.send(self.settled)
+
+    def close(self) -> None:
+        """Close the channel and forget its clients."""
+        self.child.loop.forget(self.channel.socket)
+        for pid in list(self._pidfds):
+            self._unwatch(pid)
+        self.channel.close()
+
+    def _settle(self, messages: list[tuple[bytes, bytes, int | None]]) -> None:
+        before = self.dispatch.tally.outcomes + self.dispatch.tally.failures
+        handed = self.dispatch.tally.handed_out
+        replies, complaints = self.dispatch.handle(messages, time.time())
+        self._send(replies)
+        for complaint in complaints:
+            self._complain(complaint)
+        if self.dispatch.tally.outcomes + self.dispatch.tally.failures > before:
+            self.child.ring("stageout")
+        if self.dispatch.tally.handed_out > handed or self.dispatch.waiting:
+            self.child.ring("event-server")
+
+    def _send(self, replies: list[Reply]) -> None:
+        lost = [r for r in replies if self.channel.send(*r) is not Sending.SENT]
+        if lost:
+            self.child.log.warning("send", "clients do not take their replies", replies=len(lost))
+            self.dispatch.undeliverable(lost)
+
+    def _watch(self, pid: int) -> None:
+        if pid in self._pidfds:
+            return
+        pidfd = pidfd_open(pid)
+        if pidfd is None:
+            self.child.loop.call_later(DEATH_DELAY_S, partial(self._client_died, pid))
+            return
+        self._pidfds[pid] = pidfd
+        self.child.log.info("client", "client connected", pid=pid, epoch=self.epoch)
+        self.child.loop.on_readable(pidfd, partial(self._client_ended, pid))
+
+    def _client_ended(self, pid: int) -> None:
+        self._unwatch(pid)
+        self.child.loop.call_later(DEATH_DELAY_S, partial(self._client_died, pid))
+
+    def _client_died(self, pid: int) -> None:
+        if self.settled is not None:
+            return
+        self.receive()
+        back = self.dispatch.died(pid)
+        self.child.log.info("client", "client ended", pid=pid, returned=len(back))
+        if back:
+            self._settle([])
+
+    def _unwatch(self, pid: int) -> None:
+        pidfd = self._pidfds.pop(pid)
+        self.child.loop.forget(pidfd)
+        os.close(pidfd)
+
+    def _complain(self, text: str) -> None:
+        self._complaints += 1
+        if self._complaints <= MAX_COMPLAINTS:
+            self.child.log.warning("message", "unusable message", error=text)
+
+    def _tell_facts(self) -> None:
+        tally = self.dispatch.tally
+        self.child.facts = {
+            "epoch": self.epoch,
+            "clients": self.dispatch.clients,
+            "waiting": self.dispatch.waiting,
+            "messages": tally.messages,
+            "garbage": tally.garbage,
+            "ignored": tally.ignored,
+            "last_message_mono": self._last_message,
+        }
+
+    def _welcome(self) -> bytes:
+        record = self.child.queue.job()
+        job = {} if record is None else {
+            "PandaID": record.job.panda_id,
+            "taskID": record.job.task_id,
+            "parameters": str(record.job.definition.get("jobPars", "")),
+            "outputs": list(record.job.output_lfns),
+        }  # fmt: skip
+        directory = str(self.child.context.payload_dir(self.epoch))
+        return payload_native.welcome(job, directory, {}, 60.0)
+
+
+class Dispatcher:
+    """Follows the supervisor's directives: one station at a time."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.station: Station | None = None
+        child.on(Serve, self.serve)
+        child.on_bell(self.look)
+
+    def serve(self, serve: Serve) -> None:
+        """Bring the station into the wanted state."""
+        if self.station is None or self.station.epoch != serve.epoch:
+            self.close()
+            self.station = Station(self.child, serve)
+            self.child.log.info("bind", "channel open", epoch=serve.epoch, name=serve.channel)
+            self.child.send(Bound(serve.epoch))
+        self.station.dispatch.mode = serve.mode
+        self.station.dispatch.reason = serve.reason or "done"
+        if serve.mode == "settle":
+            self.station.drain()
+        else:
+            self.station.look()
+
+    def look(self) -> None:
+        """Serve who waits."""
+        if self.station is not None:
+            self.station.look()
+
+    def close(self) -> None:
+        """Close the channel, if one is open."""
+        if self.station is not None:
+            self.station.close()
+
+
+def serve(child: Child) -> None:
+    """Be the dispatcher."""
+    dispatcher = Dispatcher(child)
+    child.run()
+    dispatcher.close()
