@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from espilot.adapters.storage import open_storage
+from espilot.adapters.storage import open_storage, posix
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.errors import ConfigError, StorageFatal, StorageRetryable
 from espilot.ports import Storage
@@ -278,3 +282,50 @@ def test_open_storage_refuses(url: str) -> None:
         open_storage(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def put_in_child(storage: Storage, source: Path, kill_at: int) -> bool:
+    """Put `x.tar` in a child that dies at its `kill_at`-th line; tell whether it lived."""
+    left = [kill_at]
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != posix.__file__:
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sys.settrace(trace)
+            put(storage, source, "x.tar")
+            sys.settrace(None)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return not os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_killed_at_every_line(tmp_path: Path, old: bytes | None) -> None:
+    """Whenever an upload is killed, its name shows the old state or the new, and a retry cleans."""
+    directory, source = tmp_path / "se", tmp_path / "local.tar"
+    source.write_bytes(b"new content")
+    storage, kill_at, lived = PosixStorage(directory, 1), 0, False
+    while not lived:
+        kill_at += 1
+        directory.mkdir(exist_ok=True)
+        if old is None:
+            storage.delete("x.tar")
+        else:
+            (directory / "x.tar").write_bytes(old)
+        lived = put_in_child(storage, source, kill_at)
+        assert files_of(directory).get("x.tar") in (old, b"new content")
+        put(storage, source, "x.tar")
+        assert files_of(directory) == {"x.tar": b"new content"}
+    assert kill_at > 40
