@@ -7,13 +7,13 @@ may follow the final update, so ENDING waits until nothing of the job is live.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from types import MappingProxyType
 
 from espilot.model import JobUpdate
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """Where the job is."""
 
     RUNNING = "running"

@@ -91,3 +91,10 @@ def book(queue: RangeQueue, collected: Collected, fates: Fates) -> int:
                 moves.reported(archive.name, refused=ids & fates.lost)
                 ended += len(ids)
     return ended
+
+
+def give_up(answered: Answered, ids: frozenset[str]) -> Answered:
+    """Count these ranges as no longer ours instead of reporting them again."""
+    f = answered.fates
+    fates = Fates(f.booked, f.again - ids, f.lost | ids)
+    return Answered(fates, answered.commands, answered.verified)

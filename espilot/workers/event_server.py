@@ -1,0 +1,377 @@
+"""The event-server worker: the only one that talks to the server.
+
+Four flows, each with at most one call under way: jobs, ranges, reports, updates. After every event
+`step` looks at the whole state and starts what is due, so a lost doorbell or a restart of this
+process needs no special case.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from espilot.adapters.http import PandaV1Server
+from espilot.core.job import Event, Phase, Tally, final_update, next_phase
+from espilot.core.prefetch import Prefetch
+from espilot.core.retry import Backoff
+from espilot.errors import EspilotError, ServerRefused
+from espilot.model import Counts, EventRange, Job, JobRecord, JobUpdate, RangeState, TaskStatus
+from espilot.pipeline import reports
+from espilot.wire.messages import JobPhase, TaskOver, Work
+from espilot.workers.calls import Calls
+from espilot.workers.child import Child
+
+NO_JOB_PAUSE_S = 0.5
+"""First pause after "no job"; the built-in server may be about to release one."""
+RESENDS = 5
+"""Rounds in which the server neither books nor refuses a report, before it is given back."""
+
+
+class Flow:
+    """One kind of call: its own connection, at most one call at a time, back-off after errors."""
+
+    def __init__(self, worker: EventServerWorker, name: str) -> None:
+        self.name = name
+        self.server = worker.open_server()
+        self._worker = worker
+        self._busy = False
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether a call may start now."""
+        return not self._busy and time.monotonic() >= self._not_before
+
+    def call(self, function: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Start a call; `then` gets its result, an error is logged and means a pause."""
+        self._busy = True
+        self._worker.calls.start(function, then=partial(self._succeeded, then), failed=self._failed)
+
+    def pause(self, delay_s: float) -> None:
+        """Make no call for a while."""
+        self._not_before = time.monotonic() + delay_s
+        self._worker.child.loop.call_later(delay_s, self._worker.step)
+
+    def _succeeded(self, then: Callable[[Any], None], result: Any) -> None:
+        self._busy = False
+        self._failures = 0
+        then(result)
+        self._worker.step()
+
+    def _failed(self, error: EspilotError) -> None:
+        self._busy = False
+        self._failures += 1
+        server = self._worker.child.settings.server
+        backoff = Backoff(server.retry_min_s, server.retry_max_s)
+        delay_s = backoff.next_delay(self._failures, random.random()) or server.retry_max_s
+        self._worker.child.log.warning("server", "call failed", flow=self.name, error=error,
+                                       failures=self._failures, retry_in_s=delay_s)  # fmt: skip
+        if isinstance(error, ServerRefused):
+            self._worker.refused(self.name)
+        self.pause(delay_s)
+
+
+class EventServerWorker:
+    """The state of the conversation. What must survive is in the queue."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.calls = Calls(child.loop, threads=4)
+        self.record: JobRecord | None = child.queue.job()
+        self._work: Work | None = None
+        self._jobs = Flow(self, "jobs")
+        self._ranges = Flow(self, "ranges")
+        self._reports = Flow(self, "reports")
+        self._updates = Flow(self, "updates")
+        self._prefetch = self._new_prefetch()
+        self._put = 0
+        self._resends: dict[str, int] = {}
+        self._next_heartbeat = 0.0
+        self._task_over: TaskOver | None = None
+        self._final: JobUpdate | None = None
+        child.on(Work, self.direct)
+        child.on_bell(self.step)
+
+    def open_server(self) -> PandaV1Server:
+        """A connection of its own for one flow."""
+        server, context = self.child.settings.server, self.child.context
+        return PandaV1Server(
+            url=context.server_url,
+            site=server.site,
+            node="localhost",
+            timeout_s=server.timeout_s,
+            connect_timeout_s=server.connect_timeout_s,
+            task_id=context.task_id or None,
+        )
+
+    def direct(self, work: Work) -> None:
+        """Take the supervisor's directive."""
+        self._work = work
+        self.announce()
+        self.step()
+
+    def announce(self, command: str = "") -> None:
+        """Tell the supervisor where the job is."""
+        if self.record is None:
+            self.child.send(JobPhase(0, 0, "", command))
+        else:
+            job = self.record.job
+            self.child.send(JobPhase(job.panda_id, job.task_id, self.record.phase, command))
+
+    def step(self) -> None:
+        """Start whatever is due."""
+        work = self._work
+        if work is None:
+            return
+        if self.record is None:
+            self._step_without_job(work)
+            return
+        self.child.log.job = self.record.job.panda_id
+        counts = self.child.queue.counts()
+        self._move_on(work, counts)
+        if self.record.phase == Phase.RUNNING and work.fetch:
+            self._fetch(counts)
+        self._report()
+        self._heartbeat(counts)
+
+    def refused(self, flow: str) -> None:
+        """The server said a definite no to a call of this flow."""
+        if flow == "ranges":
+            self._enter(next_phase(self._phase, Event.NO_MORE_RANGES))
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def _step_without_job(self, work: Work) -> None:
+        if self._task_over is not None:
+            self.child.send(self._task_over)
+        elif self._jobs.due and work.jobs:
+            self._jobs.call(self._jobs.server.acquire_job, self._got_job)
+        elif self._jobs.due:
+            self._ask_task()
+
+    def _got_job(self, job: Job | None) -> None:
+        if job is None:
+            self._ask_task()
+            return
+        counts = self.child.queue.counts()
+        facts = {"before": asdict(counts)}
+        with self.child.queue.moves() as moves:
+            moves.set_job(job, Phase.RUNNING, facts)
+        self.child.queue.sync()
+        self.record = JobRecord(job, Phase.RUNNING, facts)
+        self._prefetch = self._new_prefetch()
+        self._next_heartbeat = 0.0
+        self._final = None
+        self.child.log.job = job.panda_id
+        self.child.log.info("job", "job acquired", task=job.task_id, attempt=job.attempt_nr)
+        self.announce()
+
+    def _ask_task(self) -> None:
+        task_id = self.child.context.task_id
+        self._jobs.call(lambda: self._jobs.server.task_status(task_id), self._got_task)
+
+    def _got_task(self, status: TaskStatus) -> None:
+        if status.state != "running" or (self._work is not None and not self._work.jobs):
+            self._task_over = TaskOver(asdict(status))
+            self.child.log.info("task", "task needs no more jobs", state=status.state)
+        else:
+            self._jobs.pause(NO_JOB_PAUSE_S)
+
+    # -- phases ---------------------------------------------------------------------------------
+
+    @property
+    def _phase(self) -> Phase:
+        assert self.record is not None
+        return Phase(self.record.phase)
+
+    def _enter(self, phase: Phase) -> None:
+        assert self.record is not None
+        if phase == self.record.phase:
+            return
+        with self.child.queue.moves() as moves:
+            moves.set_phase(phase)
+            # What was never sent is the server's again when the job ends.
+            released = moves.give_back(RangeState.READY) if phase is Phase.SETTLING else []
+        self.record = JobRecord(self.record.job, phase, self.record.facts)
+        self.child.log.info("state", "job phase", phase=str(phase), released=len(released))
+        self.announce()
+        self.child.ring("dispatcher")
+        self.child.ring("stageout")
+
+    def _move_on(self, work: Work, counts: Counts) -> None:
+        assert self.record is not None
+        over = work.payload_over and work.panda_id == self.record.job.panda_id
+        if over and self._ranges.due:
+            self._enter(next_phase(self._phase, Event.PAYLOAD_OVER))
+        if self._phase is Phase.SETTLING:
+            counts = self.child.queue.counts()
+            if counts.ready:
+                # A range that came back after the others were given back.
+                with self.child.queue.moves() as moves:
+                    moves.give_back(RangeState.READY)
+            elif not counts.live:
+                self._enter(next_phase(self._phase, Event.NOTHING_LIVE))
+        if self._phase is Phase.ENDING and self._updates.due:
+            self._end_job(work)
+
+    def _end_job(self, work: Work) -> None:
+        assert self.record is not None
+        job = self.record.job
+        if self._final is None:
+            self._final = final_update(
+                self._tally(), code=work.code, diag=work.diag, core_count=job.core_count
+            )
+        update = self._final
+        self._updates.call(
+            lambda: self._updates.server.update_job(job, update), partial(self._ended, update)
+        )
+
+    def _ended(self, update: JobUpdate, command: str) -> None:
+        with self.child.queue.moves() as moves:
+            moves.clear_job()
+        self.child.log.info("final", "job ended", state=update.state, events=update.events,
+                            sub_status=update.sub_status, code=update.pilot_error_code)  # fmt: skip
+        self.record = None
+        self.child.log.job = None
+        self.announce()
+
+    def _tally(self) -> Tally:
+        assert self.record is not None
+        counts, before = self.child.queue.counts(), self.record.facts["before"]
+        return Tally(
+            finished=counts.finished - before["finished"],
+            failed=counts.failed_total - before["failed_total"],
+            fatal=counts.fatal_total - before["fatal_total"],
+            released=counts.released - before["released"],
+            events=counts.events - before["events"],
+        )
+
+    # -- ranges ---------------------------------------------------------------------------------
+
+    def _new_prefetch(self) -> Prefetch:
+        settings = self.child.settings
+        return Prefetch(
+            cores=settings.payload.cores,
+            work_ahead_s=settings.limits.work_ahead_s,
+            bound=settings.limits.live_ranges,
+        )
+
+    def _fetch(self, counts: Counts) -> None:
+        assert self.record is not None
+        if not self._ranges.due:
+            return
+        taken = self._put - counts.ready
+        n = self._prefetch.wanted(
+            ready=counts.ready, live=counts.live, taken=taken, now=time.monotonic()
+        )
+        if n:
+            job = self.record.job
+            self._ranges.call(
+                lambda: self._ranges.server.acquire_ranges(job, n), partial(self._got_ranges, job)
+            )
+
+    def _got_ranges(self, job: Job, ranges: tuple[EventRange, ...]) -> None:
+        if self.record is None or self.record.job.panda_id != job.panda_id:
+            return
+        if not ranges:
+            self.child.log.info("exhausted", "the server has no more ranges for this job")
+            self._enter(next_phase(self._phase, Event.NO_MORE_RANGES))
+            return
+        paths = input_paths(self.child)
+        named = [with_pfn(r, paths) for r in ranges]
+        with self.child.queue.moves() as moves:
+            new = moves.put_ranges(named, now=time.time())
+        self._put += new
+        self.child.log.info("fetch", "ranges fetched", n=len(ranges), new=new)
+        self.child.ring("dispatcher")
+
+    # -- reports and updates --------------------------------------------------------------------
+
+    def _report(self) -> None:
+        assert self.record is not None
+        if not self._reports.due:
+            return
+        collected = reports.collect(self.child.queue, self.child.settings.server.report_max_ranges)
+        if collected.batches:
+            job = self.record.job
+            self._reports.call(
+                lambda: reports.send(self._reports.server, job, collected.batches),
+                partial(self._reported, collected),
+            )
+
+    def _reported(self, collected: reports.Collected, answered: reports.Answered) -> None:
+        assert self.record is not None
+        fates = self._limit_resends(collected, answered)
+        ended = reports.book(self.child.queue, collected, fates.fates)
+        self.child.log.info("report", "ranges reported", n=len(collected.reports), ended=ended,
+                            verified=answered.verified, again=len(answered.fates.again),
+                            lost=len(answered.fates.lost))  # fmt: skip
+        self._obey(answered.commands.get(self.record.job.panda_id, ""))
+        if fates.fates.again:
+            self._reports.pause(self.child.settings.server.retry_min_s)
+        self.child.ring("stageout")
+
+    def _limit_resends(
+        self, collected: reports.Collected, answered: reports.Answered
+    ) -> reports.Answered:
+        """After `RESENDS` rounds without a decision a range counts as no longer ours."""
+        tired = set()
+        for range_id in answered.fates.again:
+            self._resends[range_id] = self._resends.get(range_id, 0) + 1
+            if self._resends[range_id] >= RESENDS:
+                tired.add(range_id)
+                self.child.log.error("report", "report never booked, range given back",
+                                     range=range_id, rounds=RESENDS)  # fmt: skip
+        for report in collected.reports:
+            if report.id in tired or report.id not in answered.fates.again:
+                self._resends.pop(report.id, None)
+        return reports.give_up(answered, frozenset(tired))
+
+    def _heartbeat(self, counts: Counts) -> None:
+        assert self.record is not None
+        if not self._updates.due or time.monotonic() < self._next_heartbeat:
+            return
+        job = self.record.job
+        state = "starting" if self._next_heartbeat == 0.0 else "running"
+        update = JobUpdate(state=state, events=self._tally().events, core_count=job.core_count)
+        first = self._next_heartbeat == 0.0
+        delay_s = NO_JOB_PAUSE_S if first else self.child.settings.server.heartbeat_s
+        self._updates.call(
+            lambda: self._updates.server.update_job(job, update), partial(self._beaten, delay_s)
+        )
+
+    def _beaten(self, delay_s: float, command: str) -> None:
+        self._next_heartbeat = time.monotonic() + delay_s
+        self._obey(command)
+
+    def _obey(self, command: str) -> None:
+        for word in ("tobekilled", "softkill"):
+            if word in command.replace(",", " ").split():
+                self.child.log.warning("server", "the server ordered", command=word)
+                self.announce(word)
+
+
+def input_paths(child: Child) -> dict[str, str]:
+    """Where each input file is, by its LFN."""
+    base = child.context.jobdir
+    return {Path(p).name: str((base / p).resolve()) for p in child.settings.task.inputs}
+
+
+def with_pfn(event_range: EventRange, paths: dict[str, str]) -> EventRange:
+    """The range with the path of its file; the server sends none."""
+    r = event_range
+    path = paths.get(r.lfn, "")
+    return EventRange(r.id, r.start_event, r.last_event, r.lfn, r.guid, r.scope, path or r.pfn)
+
+
+def serve(child: Child) -> None:
+    """Be the event-server worker."""
+    worker = EventServerWorker(child)
+    child.run()
+    worker.calls.close()

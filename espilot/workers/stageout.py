@@ -1,0 +1,222 @@
+"""The stage-out worker: packs outputs into archives, ships them, deletes what is reported."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from espilot.adapters.archive import (
+    Sealed,
+    archive_name,
+    manifest_path,
+    member_of,
+    remove_debris,
+    seal,
+)
+from espilot.adapters.outputs import OutputInspector, remove
+from espilot.adapters.storage import open_storage
+from espilot.core.retry import Backoff
+from espilot.core.storage_trouble import (
+    StageoutFailed,
+    StageoutSucceeded,
+    StorageTrouble,
+    TimePassed,
+)
+from espilot.errors import EspilotError, StorageFatal
+from espilot.model import Archive, ArchiveState, DoneRange, Job
+from espilot.pipeline.packing import Packing, flush_wanted
+from espilot.wire.messages import StorageHealth
+from espilot.workers.calls import Calls
+from espilot.workers.child import Child
+
+LOCAL_PAUSE_S = 5.0
+"""Pause after this node could not write an archive."""
+
+
+@dataclass(slots=True)
+class Upload:
+    """One archive on its way: failed tries of this stage-out, and when the next may start."""
+
+    attempts: int = 0
+    busy: bool = False
+    not_before: float = 0.0
+
+
+class StageoutWorker:
+    """Looks at the queue and starts what is due: one seal at a time, a few uploads."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self._config = child.settings.stageout
+        self.calls = Calls(child.loop, threads=self._config.parallel + 1)
+        self._storage = open_storage(child.context.storage)
+        self._directory = child.context.archives
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._inspector = OutputInspector(
+            child.context.workdir,
+            child.context.private,
+            child.settings.payload.output_limit_bytes,
+        )
+        self._packing = Packing(child.queue, child.settings.packing)
+        self._sealing = False
+        self._seal_not_before = 0.0
+        self._uploads: dict[str, Upload] = {}
+        self._trouble = StorageTrouble(
+            give_up_after=self._config.give_up_after, storage_wait_s=self._config.storage_wait_s
+        )
+        self._remove_debris()
+        child.on_bell(self.look)
+
+    def look(self) -> None:
+        """Start what is due."""
+        self._packing.refresh()
+        self._pack()
+        self._upload()
+        self._clean()
+        self._handle_trouble(TimePassed())
+
+    # -- packing --------------------------------------------------------------------------------
+
+    def _pack(self) -> None:
+        if self._sealing or time.monotonic() < self._seal_not_before:
+            return
+        counts, phase = self.child.queue.counts(), self.child.queue.phase()
+        flush = flush_wanted(counts, phase, self.child.settings.limits.live_ranges)
+        plan = self._packing.choose(now=time.time(), flush=flush)
+        record = self.child.queue.job()
+        if not plan.ids or record is None:
+            # An archive that age will force is found by the beat, at most a second late.
+            return
+        rows = self._packing.rows(plan.ids)
+        self._sealing = True
+        self.calls.start(
+            lambda: self._seal(record.job, rows), then=self._sealed, failed=self._not_sealed
+        )
+
+    def _seal(self, job: Job, rows: list[DoneRange]) -> Sealed:
+        return seal(
+            self._directory,
+            archive_name(job.panda_id, rows[0].id),
+            [member_of(row, job.output_lfns) for row in rows],
+            job_id=job.panda_id,
+            open_output=self._inspector.open_checked,
+        )
+
+    def _sealed(self, sealed: Sealed) -> None:
+        self._sealing = False
+        archive, log = sealed.archive, self.child.log
+        packed = self._packing.book(archive, sealed.dropped, now=time.time())
+        for range_id, error in sealed.dropped:
+            log.warning("pack", "output lost before packing", range=range_id, error=error)
+        if sealed.dropped:
+            self.child.ring("event-server")
+        if archive is not None:
+            self.child.queue.sync()
+            log.info("pack", "archive sealed", name=archive.name, ranges=len(archive.ids),
+                     bytes=archive.size_bytes)  # fmt: skip
+            self.calls.start(
+                lambda: remove_outputs(packed), then=lambda _: None, failed=self._not_deleted
+            )
+        self.look()
+
+    def _not_sealed(self, error: EspilotError) -> None:
+        self._sealing = False
+        self._seal_not_before = time.monotonic() + LOCAL_PAUSE_S
+        self.child.log.error("pack", "archive not sealed", error=error, retry_in_s=LOCAL_PAUSE_S)
+
+    def _not_deleted(self, error: EspilotError) -> None:
+        self.child.log.warning("delete", "packed outputs not deleted", error=error)
+
+    # -- uploads --------------------------------------------------------------------------------
+
+    def _upload(self) -> None:
+        now = time.monotonic()
+        room = self._config.parallel - sum(u.busy for u in self._uploads.values())
+        for archive in self.child.queue.archives(ArchiveState.PACKED):
+            upload = self._uploads.setdefault(archive.name, Upload())
+            if room > 0 and not upload.busy and now >= upload.not_before:
+                room -= 1
+                upload.busy = True
+                self.calls.start(
+                    partial(self._put, archive),
+                    then=partial(self._uploaded, archive),
+                    failed=partial(self._not_uploaded, archive),
+                )
+
+    def _put(self, archive: Archive) -> None:
+        self._storage.put(
+            self._directory / archive.name,
+            archive.name,
+            size_bytes=archive.size_bytes,
+            adler32=archive.adler32,
+        )
+
+    def _uploaded(self, archive: Archive, _: None) -> None:
+        del self._uploads[archive.name]
+        with self.child.queue.moves() as moves:
+            moves.staged(archive.name, storage_id=self._storage.storage_id)
+        self.child.log.info("upload", "archive on the storage", name=archive.name,
+                            bytes=archive.size_bytes)  # fmt: skip
+        self._handle_trouble(StageoutSucceeded())
+        self.child.ring("event-server")
+        self.look()
+
+    def _not_uploaded(self, archive: Archive, error: EspilotError) -> None:
+        upload = self._uploads[archive.name]
+        upload.busy = False
+        upload.attempts += 1
+        backoff = Backoff(
+            self._config.retry_min_s, self._config.retry_max_s, attempts=self._config.attempts
+        )
+        delay_s = backoff.next_delay(upload.attempts, random.random())
+        final = delay_s is None or isinstance(error, StorageFatal)
+        wait_s = self._config.retry_max_s if final or delay_s is None else delay_s
+        self.child.log.warning("upload", "upload failed", name=archive.name, error=error,
+                               attempt=upload.attempts, retry_in_s=wait_s)  # fmt: skip
+        upload.not_before = time.monotonic() + wait_s
+        self.child.loop.call_later(wait_s, self.look)
+        if final:
+            upload.attempts = 0
+            self._handle_trouble(StageoutFailed(), str(error))
+
+    def _handle_trouble(
+        self, event: StageoutSucceeded | StageoutFailed | TimePassed, reason: str = ""
+    ) -> None:
+        if self._trouble.handle(event, time.monotonic()):
+            state = self._trouble.state.value
+            self.child.log.warning("storage", "storage health changed", state=state, reason=reason)
+            self.child.send(StorageHealth(state, reason))
+
+    # -- deleting -------------------------------------------------------------------------------
+
+    def _clean(self) -> None:
+        """The server knows: tar and manifest may go."""
+        for archive in self.child.queue.archives(ArchiveState.REPORTED):
+            path = self._directory / archive.name
+            for file in (path, manifest_path(path)):
+                file.unlink(missing_ok=True)
+            with self.child.queue.moves() as moves:
+                moves.forget_archive(archive.name)
+
+    def _remove_debris(self) -> None:
+        known = {archive.name for archive in self.child.queue.archives()}
+        removed = remove_debris(self._directory, known)
+        if removed:
+            self.child.log.info("delete", "debris of an unfinished archive removed",
+                                names=",".join(removed))  # fmt: skip
+
+
+def remove_outputs(rows: list[DoneRange]) -> None:
+    """Delete the outputs of packed ranges, where they are still the same files."""
+    for row in rows:
+        for output in row.outputs:
+            remove(output)
+
+
+def serve(child: Child) -> None:
+    """Be the stage-out worker."""
+    worker = StageoutWorker(child)
+    child.run()
+    worker.calls.close()
