@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import zmq
 from payload_stub import PilotStub, end, make_ranges
 
 from espilot.errors import UsageError
@@ -46,7 +45,7 @@ def test_a_payload_of_ten_lines_does_every_range(stub: PilotStub, tmp_path: Path
     """Each range is reported done with its output, events and measured times, then it ends."""
     process = start(stub, TEN_LINES)
     stub.serve(process)
-    out, err = end(process)
+    _, err = end(process)
     assert (process.returncode, err) == (0, b"")
     assert [f.id for f in stub.finished] == [r.id for r in make_ranges(5)]
     assert {f.events for f in stub.finished} == {2}
@@ -133,7 +132,6 @@ def test_a_cancelled_range_gets_no_outcome_and_the_next_is_asked_for(stub: Pilot
     stub.on_message = cancel
     code = TEN_LINES.replace(
         "    path =",
-        "    import select\n"
         "    event_range.progress(1)\n"
         "    while event_range.start_event == 1 and not event_range.cancelled:\n"
         "        event_range._owner._client.socket.poll()\n"
@@ -445,5 +443,5 @@ def test_the_sdk_needs_pyzmq_and_msgpack_alone() -> None:
         "print(*{m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert set(found.stdout.decode().split()) <= {"espilot", "zmq", "msgpack"}
-    assert zmq.zmq_version_info() >= (4, 2)
+    packages = {name for name in found.stdout.decode().split() if "cython" not in name}
+    assert packages == {"espilot", "zmq", "msgpack"}
