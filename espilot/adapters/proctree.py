@@ -174,20 +174,56 @@ def carriers(run_id: str) -> tuple[Process, ...]:
     )
 
 
+class TreeFinder:
+    """Finds the members of one payload (see `members`) again and again.
+
+    What was looked at is not looked at again: whoever ends a tree that grows must be faster than
+    its fork. A finder lives for one ending only, so pids that are used again need no thought.
+    """
+
+    def __init__(self, root_pid: int, run_id: str) -> None:
+        self._root_pid = root_pid
+        self._run_id = run_id
+        self._spared = _ancestors(snapshot(), os.getpid())
+        self._foreign: set[int] = set()
+        self._answers: dict[tuple[int, int, str], bool] = {}
+
+    def find(self) -> tuple[Process, ...]:
+        """Those that live now, the youngest first."""
+        pids = set(_pids())
+        self._foreign &= pids
+        processes = _look_up_all(pids - self._foreign)
+        roots = [
+            each.pid
+            for each in processes.values()
+            if each.pid not in self._spared and self._ask(self._carries, each)
+        ]
+        below = _below(processes, [self._root_pid, *roots])
+        self._foreign |= processes.keys() - below
+        found = [
+            each
+            for each in processes.values()
+            if each.pid in below - self._spared and each.alive and self._ask(_is_ours, each)
+        ]
+        return tuple(sorted(found, key=lambda each: each.identity[::-1], reverse=True))
+
+    def _ask(self, question: Callable[[int], bool], process: Process) -> bool:
+        """Look once whether it carries the run id, or is ours, and remember it."""
+        key = (*process.identity, question.__name__)
+        if key not in self._answers:
+            self._answers[key] = question(process.pid)
+        return self._answers[key]
+
+    def _carries(self, pid: int) -> bool:
+        return carries(pid, self._run_id)
+
+
 def members(root_pid: int, run_id: str) -> tuple[Process, ...]:
     """Own live processes of a payload: `root_pid`, the carriers of its run id, and all below them.
 
     Never ourselves or an ancestor of ours, so a launcher may give its own pid.
     """
-    processes = snapshot()
-    spared = _ancestors(processes, os.getpid())
-    roots = [pid for pid in processes if pid not in spared and carries(pid, run_id)]
-    below = _below(processes, [root_pid, *roots]) - spared
-    return tuple(
-        processes[pid]
-        for pid in below
-        if pid in processes and processes[pid].alive and _is_ours(pid)
-    )
+    return TreeFinder(root_pid, run_id).find()
 
 
 class TreeSampler:
@@ -344,18 +380,18 @@ def kill_until_gone(
 ) -> tuple[int, tuple[Process, ...]]:
     """KILL what `find` returns, all at once, and look again until it finds nothing.
 
-    Looking again catches what was forked while we looked. Returns how many processes were killed,
-    and which still live after `timeout_s` (one in uninterruptible sleep cannot be ended).
+    Who was forked while we looked is killed before anybody is waited for. Returns how many were
+    killed, and which live after `timeout_s` (one in uninterruptible sleep cannot be ended).
     """
     deadline = time.monotonic() + timeout_s
     seen: set[tuple[int, int]] = set()
-    found = find()
-    while found:
-        seen.update(process.identity for process in found)
-        signal_all(found, signal.SIGKILL)
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+    while found := find():
+        if (left_s := deadline - time.monotonic()) <= 0:
             return len(seen), tuple(process for process in found if _is_same(process))
-        wait_gone(found, min(left_s, 1.0))
-        found = find()
+        new = [process for process in found if process.identity not in seen]
+        seen.update(process.identity for process in new)
+        if new:
+            signal_all(new, signal.SIGKILL)
+        else:
+            wait_gone(found, min(left_s, 1.0))
     return len(seen), ()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-    from espilot.adapters.proctree import Process
+    from espilot.adapters.proctree import Process, TreeFinder
 
 RUN_ID_VARIABLE = "ESPILOT_RUN_ID"
 _RUN_ID_MIN_CHARS = 8
@@ -212,23 +212,22 @@ class Launcher:
                 self._main_code = code
                 self._ended_mono = time.monotonic()
 
-    def _members(self) -> tuple[Process, ...]:
+    def _members(self, finder: TreeFinder) -> tuple[Process, ...]:
         """The living of the tree; notes those that are left over from an ended main process."""
-        from espilot.adapters import proctree
-
-        found = proctree.members(os.getpid(), self._options.run_id)
+        self._collect()
+        found = finder.find()
         if self._main_code is not None and not self._stop:
             self._leftovers.update(each.identity for each in found)
         return found
 
     def _end_tree(self) -> None:
-        """TERM and wait unless the supervisor is dead, then KILL until nothing is left."""
+        """TERM and wait (not if the supervisor is dead), then KILL until nothing is left."""
         from espilot.adapters import proctree
 
         grace_s = self._options.grace_s if self._main_code is None else self._options.leftover_s
-        if not self.orphaned:
-            self._terminate(time.monotonic() + grace_s)
-        _, alive = proctree.kill_until_gone(self._members, _KILL_TIMEOUT_S)
+        self._terminate(time.monotonic() + grace_s)
+        finder = proctree.TreeFinder(os.getpid(), self._options.run_id)
+        _, alive = proctree.kill_until_gone(lambda: self._members(finder), _KILL_TIMEOUT_S)
         if alive:
             pids = ", ".join(str(each.pid) for each in alive[:10])
             self._error = f"{len(alive)} processes could not be ended: {pids}"
@@ -238,7 +237,8 @@ class Launcher:
         from espilot.adapters import proctree
 
         told: set[tuple[int, int]] = set()
-        found = self._members()
+        finder = proctree.TreeFinder(os.getpid(), self._options.run_id)
+        found = self._members(finder)
         while found and not self.orphaned and time.monotonic() < deadline:
             new = [each for each in found if each.identity not in told]
             proctree.signal_all(new, signal.SIGTERM)
@@ -246,7 +246,7 @@ class Launcher:
             proctree.signal_all(new, signal.SIGCONT)
             told.update(each.identity for each in new)
             self._wait_for(found, deadline)
-            found = self._members()
+            found = self._members(finder)
 
     def _wait_for(self, left: tuple[Process, ...], deadline: float) -> None:
         """Wait for the end of these, reaping; ends at the deadline or the supervisor's death."""

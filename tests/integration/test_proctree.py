@@ -241,14 +241,16 @@ def test_kill_until_gone_catches_forks(family: Family) -> None:
     """Processes that are forked while others are killed do not escape."""
     code = (
         "import os, signal, sys, time\nprint('up', flush=True)\n"
-        "while True:\n"
+        "for _ in range(1500):\n"
         "    end = time.monotonic() + 0.002\n"
         "    while time.monotonic() < end: pass\n"
-        "    if os.fork(): signal.pause()\n"
+        "    if os.fork(): break\n"
+        "signal.pause()\n"
     )
     root = family.start(code)
     eventually(lambda: len(proctree.carriers(family.run_id)) > 5, "a growing family")
-    killed, left = proctree.kill_until_gone(lambda: proctree.carriers(family.run_id), 10)
+    finder = proctree.TreeFinder(root.pid, family.run_id)
+    killed, left = proctree.kill_until_gone(finder.find, 10)
     assert killed > 5
     assert left == ()
     assert proctree.carriers(family.run_id) == ()
