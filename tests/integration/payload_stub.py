@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import zmq
 
@@ -45,6 +45,7 @@ class PilotStub:
         self.unusable: list[bytes] = []
         self.identities: set[bytes] = set()
         self.on_message: Callable[[bytes, Any], bool] = lambda identity, said: False
+        self.stdout: int | IO[bytes] = subprocess.PIPE  # a pipe holds 64 KiB until the end
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.ROUTER)
         self.socket.linger = 0
@@ -81,7 +82,7 @@ class PilotStub:
         return subprocess.Popen(
             [sys.executable, *command],
             env=self.environment(**more),
-            stdout=subprocess.PIPE,
+            stdout=self.stdout,
             stderr=subprocess.PIPE,
             start_new_session=True,
             cwd=self.output_dir,

@@ -7,13 +7,14 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from espilot.payload.fake.options import Options
 
 CHUNK_BYTES = 2**20
-PAUSE_S = 0.001
+PAUSE_MS = 1
 LONG_S = "3600"
 
 GARBAGE_TEXT = (b"\xff\xfe\x00 no text", b"What is this?", b"", b"/a/path,without,an,id")
@@ -68,9 +69,11 @@ def eat(options: Options) -> list[bytearray]:
     return [bytearray(b"\xaa") * size_bytes for size_bytes in _chunks(options.eat_memory)]
 
 
-def _chunks(total_bytes: int) -> list[int]:
-    whole, rest = divmod(total_bytes, CHUNK_BYTES)
-    return [CHUNK_BYTES] * whole + ([rest] if rest else [])
+def _chunks(total_bytes: int) -> Iterator[int]:
+    """Cut a size into chunks, a little time apart."""
+    for start in range(0, total_bytes, CHUNK_BYTES):
+        pass_time(PAUSE_MS)
+        yield min(CHUNK_BYTES, total_bytes - start)
 
 
 def hang() -> NoReturn:
