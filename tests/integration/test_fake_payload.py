@@ -278,7 +278,10 @@ def marks(process: psutil.Process, marker: str) -> bool:
 
 def test_stdout_and_disk_are_filled(stub: PilotStub) -> None:
     """The asked number of bytes is written, and the summary still is the last line."""
-    done = run(stub, "--flood-stdout", "3M", "--eat-disk", "2M", "--eat-memory", "1M", "--json")
+    options = ["--flood-stdout", "3M", "--eat-disk", "2M", "--eat-memory", "1M", "--json"]
+    with (stub.output_dir / "stdout").open("w+b") as stub.stdout:
+        done = run(stub, *options)
+    done.out = (stub.output_dir / "stdout").read_bytes()
     assert len(done.out) - len(done.out.splitlines()[-1]) - 1 == 3 * 2**20
     assert (stub.output_dir / "eaten").stat().st_size == 2 * 2**20
     assert done.json["ranges"] == N
