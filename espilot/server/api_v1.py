@@ -6,6 +6,7 @@ Everything that is booked is committed before an answer is made.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from espilot.wire.panda_reports import FINAL_STATUSES, IGNORED_STATUSES, RangeUp
 from espilot.wire.panda_v1 import JOB_STATES
 
 Values = Mapping[str, Any]
+_LOG = logging.getLogger(__name__)
 
 
 class Api:
@@ -45,6 +47,7 @@ class Api:
         except UsageError as error:
             return answers.fail(f"Argument error: {error}")
         except sqlite3.Error:
+            _LOG.exception("database call failed", extra={"action": name})
             return answers.fail(answers.DATABASE_ERROR)
 
     def is_alive(self, values: Values) -> Answer:

@@ -63,10 +63,10 @@ async def _serve(
 ) -> None:
     gate = _Gate(store, options.quirks)
     server = web.Server(gate.handle, auto_decompress=False, access_log=None)
-    runner = web.ServerRunner(server)
+    runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, *address, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, *address)
         try:
             await site.start()
         except OSError as error:

@@ -54,7 +54,8 @@ def acquire(
         return []
     n = 10 if wanted.get("n_ranges") is None else max(0, wanted["n_ranges"])
     rows = db.execute(
-        "SELECT event.file_id, process_id, attempt_nr, start_event, last_event, lfn, guid, scope"
+        "SELECT event.file_id, process_id, attempt_nr, start_event, event.last_event, lfn, guid,"
+        " scope"
         " FROM event LEFT JOIN file ON file.file_id = event.file_id"
         " WHERE owner = ? AND status = 0 AND attempt_nr > 0 AND event.task_id = ?"
         " ORDER BY event.file_id, process_id LIMIT ?",
