@@ -20,12 +20,22 @@ def run(argv: list[str]) -> int:
     """Be the role that the command line names, until the end."""
     role, context_file, parent_pid, death_fd = argv
     try:
+        if role == "builtin-server":
+            return run_server(Path(context_file), int(parent_pid), int(death_fd))
         module = import_module(f"espilot.workers.{MODULES[role]}")
         context = read_context(Path(context_file))
         child = Child(role, context, parent_pid=int(parent_pid), death_fd=int(death_fd))
         module.serve(child)
     except Exception as error:  # noqa: BLE001 (the top of a process)
         return fail_loudly(role, error)
+    return 0
+
+
+def run_server(context_file: Path, parent_pid: int, death_fd: int) -> int:
+    """The built-in server has a loop of its own (its web framework's)."""
+    from espilot.workers.builtin_server import be_server
+
+    be_server(read_context(context_file), parent_pid=parent_pid, death_fd=death_fd)
     return 0
 
 

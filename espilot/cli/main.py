@@ -1,0 +1,72 @@
+"""The command line: one sub-command per file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from espilot import __version__
+from espilot.cli import exit_codes, run_command, server
+from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
+
+EXAMPLES = """\
+examples:
+  espilot run --local etc/jobs/zmumu.toml
+      run a job on this machine, server and storage included
+  espilot server --task etc/jobs/zmumu.toml
+      only the built-in event server, for pilots elsewhere
+
+`espilot COMMAND --help` tells more.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A wrong command line is exit 64: 2 means something else to those who start pilots."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(exit_codes.USAGE, f"{self.prog}: {message}\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="espilot",
+        description="A pilot for the event service: every event range that was handed out ends "
+        "safe and reported, or goes back.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"espilot {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run_command.add_parser(commands).set_defaults(run=run_command.run)
+    server.add_parser(commands).set_defaults(run=server.run)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code. Errors are one line on stderr."""
+    args = make_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except EspilotError as error:
+        sys.stderr.write(f"espilot {args.command}: {error}\n")
+        return code_of(error)
+
+
+def code_of(error: EspilotError) -> int:
+    """The exit code of an error that ended a command."""
+    if isinstance(error, UsageError):
+        return exit_codes.USAGE
+    if isinstance(error, LocalError):
+        return exit_codes.LOCAL
+    if isinstance(error, ServerError | StorageError):
+        return exit_codes.UNAVAILABLE
+    return exit_codes.DEFECT
+
+
+def run() -> NoReturn:
+    """Entry point of the command `espilot`."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""The payload as a child of the supervisor: command line, environment, launcher, result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from espilot.adapters import process
+from espilot.adapters.proctree import (
+    Process,
+    TreeSample,
+    TreeSampler,
+    descendants,
+    kill_until_gone,
+    members,
+)
+from espilot.config import PayloadConfig
+from espilot.errors import ConfigError
+from espilot.supervisor import launcher
+from espilot.supervisor.roles import worker_environment
+from espilot.workers.context import Context
+
+PRIVATE_VARIABLES = (
+    "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID",
+    "CREDENTIALS_DIRECTORY", "PANDA_AUTH_TOKEN", "OIDC_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "S3_SECRET_KEY", "S3_ACCESS_KEY",
+)  # fmt: skip
+"""The pilot's own; a payload has no use for them."""
+OUTER_GRACE_S = 15.0
+"""Beyond the launcher's own ladder; then the launcher itself is killed."""
+
+
+class PayloadProcess:
+    """One start of the payload."""
+
+    def __init__(self, context: Context, *, epoch: int, channel: str, death_fd: int) -> None:
+        self.epoch = epoch
+        self.directory = context.payload_dir(epoch)
+        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.run_id = f"{uuid.uuid4().hex}-{epoch}"
+        self._result = self.directory / ".result.json"
+        self._config = context.settings.payload
+        argv = launcher.command(
+            payload_command(context, channel),
+            directory=self.directory,
+            result=self._result,
+            death_fd=death_fd,
+            grace_s=self._config.term_grace_s,
+            remove=[Path(f"/tmp/zmq_{channel}"), context.runtime],
+        )
+        env = payload_environment(context, epoch, channel, self.run_id)
+        self.started = time.monotonic()
+        self.child = process.spawn(argv, env=env, pass_fds=(death_fd,))
+        self.kill_at: float | None = None
+        self._sampler = TreeSampler(self.child.pid)
+
+    def terminate(self, now: float) -> None:
+        """Have the whole tree ended; the launcher does it."""
+        self.child.signal(signal.SIGTERM)
+        self.kill_at = now + self._config.term_grace_s + OUTER_GRACE_S
+
+    def kill(self) -> None:
+        """The launcher does not do its work: KILL it, and then what it leaves."""
+        self.child.signal(signal.SIGKILL)
+
+    def sweep(self) -> int:
+        """End whatever of its tree is left after the launcher; returns how many processes."""
+        found = members(self.child.pid, self.run_id)
+        if not found:
+            return 0
+        killed, _ = kill_until_gone(lambda: members(self.child.pid, self.run_id), 5.0)
+        return killed
+
+    def sample(self) -> TreeSample:
+        """CPU and memory of its tree."""
+        return self._sampler.sample()
+
+    def logs(self) -> list[Path]:
+        """Its stdout and stderr."""
+        return [self.directory / "payload.stdout", self.directory / "payload.stderr"]
+
+    def result(self) -> dict[str, object]:
+        """What the launcher wrote; empty when it could not."""
+        try:
+            result = json.loads(self._result.read_text())
+        except (OSError, ValueError):
+            return {}
+        return result if isinstance(result, dict) else {}
+
+    def describe_end(self, launcher_code: int) -> str:
+        """How it ended, in words."""
+        result = self.result()
+        if not result:
+            return f"its launcher ended first ({process.describe_exit(launcher_code)})"
+        if result.get("error"):
+            return str(result["error"])
+        number = result.get("signal")
+        code = -int(str(number)) if number is not None else int(str(result.get("exit_code") or 0))
+        return process.describe_exit(code)
+
+    @property
+    def start_error(self) -> str:
+        """Why it could not be started at all; "" when it was."""
+        return str(self.result().get("error") or "")
+
+
+def sweep_strangers(known: set[int]) -> int:
+    """KILL what became our child because its launcher died; returns how many processes."""
+
+    def strangers() -> list[Process]:
+        ours = known | {p.pid for pid in known for p in descendants(pid)}
+        return [p for p in descendants(os.getpid()) if p.pid not in ours]
+
+    if not strangers():
+        return 0
+    killed, _ = kill_until_gone(strangers, 5.0)
+    return killed
+
+
+def payload_command(context: Context, channel: str) -> list[str]:
+    """The payload's arguments, placeholders replaced; `ConfigError` names what is wrong."""
+    config = context.settings.payload
+    if bool(config.command) == bool(config.exec):
+        raise ConfigError("the job needs one of payload.command and payload.exec")
+    text = config.command or config.exec
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"payload.command {text!r}: {error}") from None
+    values = {
+        "{python}": sys.executable,
+        "{jobdir}": str(context.jobdir),
+        "{workdir}": str(context.workdir),
+        "{cores}": str(config.cores),
+        "{channel}": channel,
+        "{task}": context.settings.task.name,
+        "{taskID}": str(context.task_id),
+    }
+    argv = [replace_all(word, values) for word in words]
+    if config.exec:
+        runner = [sys.executable, "-m", "espilot.payload.exec_runner"]
+        return [*runner, "--processes", str(config.cores), "--", *argv]
+    return argv
+
+
+def replace_all(word: str, values: dict[str, str]) -> str:
+    """One argument with the pilot's placeholders replaced; others stay."""
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word
+
+
+def payload_environment(context: Context, epoch: int, channel: str, run_id: str) -> dict[str, str]:
+    """What the payload gets: our environment without the pilot's own, and how to reach us."""
+    env = {k: v for k, v in worker_environment().items() if k not in PRIVATE_VARIABLES}
+    config: PayloadConfig = context.settings.payload
+    env |= {
+        launcher.RUN_ID_VARIABLE: run_id,
+        "PILOT_EVENTRANGECHANNEL": channel,
+        "ESPILOT_CORES": str(config.cores),
+        "ESPILOT_OUTPUT_DIR": str(context.payload_dir(epoch)),
+        "ESPILOT_TASK": context.settings.task.name,
+        "ESPILOT_TASK_ID": str(context.task_id),
+    }
+    env.setdefault("ATHENA_PROC_NUMBER", str(config.cores))
+    return env

@@ -1,0 +1,87 @@
+"""The state directory: one pilot at a time, and what a dead one left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from espilot.adapters.disk import remove_path
+from espilot.errors import LocalError, QueueError
+from espilot.queue.store import refuse_remote
+
+RUNTIME_PREFIX = "espilot-"
+
+
+class StateDir:
+    """Locked for the life of this object; `LocalError` names the pilot that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LocalError(f"cannot make the state directory {path}: {error.strerror}") from None
+        try:
+            refuse_remote(path)
+        except QueueError as error:
+            raise LocalError(str(error)) from None
+        self._lock = self._take_lock()
+        self._wait_for_workers()
+        self.runtime = self._make_runtime()
+
+    def close(self) -> None:
+        """Remove the runtime directory and let the next pilot in."""
+        remove_path(self.runtime)
+        (self.path / "pilot.json").unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _take_lock(self) -> int:
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = read_record(self.path).get("pid", "unknown")
+            os.close(fd)
+            raise LocalError(
+                f"another pilot (process {pid}) uses the state directory {self.path}; "
+                "end it first, or choose another --state-dir"
+            ) from None
+        return fd
+
+    def _wait_for_workers(self) -> None:
+        """A predecessor's workers die with it; the queue is opened only when they are gone."""
+        fd = os.open(self.path / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
+    def _make_runtime(self) -> Path:
+        left = read_record(self.path).get("runtime", "")
+        if isinstance(left, str) and Path(left).name.startswith(RUNTIME_PREFIX):
+            remove_path(Path(left))
+        # Socket paths have 107 bytes at most, so the directory is not below the work directory.
+        runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
+        record = {"pid": os.getpid(), "runtime": str(runtime)}
+        write_atomically(self.path / "pilot.json", json.dumps(record))
+        return runtime
+
+
+def read_record(state: Path) -> dict[str, Any]:
+    """What the pilot that uses (or used) a state directory wrote of itself."""
+    try:
+        record = json.loads((state / "pilot.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write by temporary name and rename, so that nobody reads half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

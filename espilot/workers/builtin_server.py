@@ -1,0 +1,67 @@
+"""The built-in server as a child of the supervisor: one task, on a loopback port of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from espilot.adapters.control import ControlLink
+from espilot.adapters.process import guard_against_orphanhood
+from espilot.server.app import serve
+from espilot.server.options import ServerOptions
+from espilot.server.store import Store
+from espilot.server.tasks import read_new_task
+from espilot.wire import envelope
+from espilot.wire.messages import Alive, Hello, Listening
+from espilot.workers.child import hold_shared
+from espilot.workers.context import Context
+
+ROLE = "builtin-server"
+SENT_TIMEOUT_S = 10.0
+"""A job whose answer was lost on the way is given up so soon: the pilot is on this machine."""
+
+
+def be_server(context: Context, *, parent_pid: int, death_fd: int) -> None:
+    """Serve the task of the job file until the supervisor ends us or dies."""
+    guard_against_orphanhood(parent_pid, death_fd)
+    lock = hold_shared(context)
+    options = ServerOptions(sent_timeout_s=SENT_TIMEOUT_S)
+    database = context.state / "server.sqlite"
+    task_id = find_or_create_task(context, options)
+    link = ControlLink(context.runtime, ROLE)
+    # After a restart the clients look for us where we were.
+    port = urlsplit(context.server_url).port or 0
+    link.send(envelope.encode(Hello(ROLE, os.getpid())))
+    serve(
+        db=database,
+        port=port,
+        options=options,
+        on_listening=lambda url: link.send(envelope.encode(Listening(url, task_id))),
+        on_tick=lambda: link.send(envelope.encode(Alive(ROLE))),
+        stop_fd=death_fd,
+    )
+    link.close()
+    os.close(lock)
+
+
+def find_or_create_task(context: Context, options: ServerOptions) -> int:
+    """The id of the one task in the database; it is made at the first start."""
+    now = time.time()
+    store = Store(context.state / "server.sqlite", options, now=now)
+    try:
+        known = store.task_ids()
+        return known[0] if known else store.create_task(read_new_task(task_table(context)), now)
+    finally:
+        store.close()
+
+
+def task_table(context: Context) -> dict[str, Any]:
+    """The task as the server makes it; an input file is known there by its name alone."""
+    table = asdict(context.settings.task)
+    table["inputs"] = [Path(path).name for path in context.settings.task.inputs]
+    table["core_count"] = context.settings.payload.cores
+    return table
