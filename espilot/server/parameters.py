@@ -48,10 +48,10 @@ def _inflate(body: bytes) -> bytes:
 
 
 def read_form(body: bytes) -> dict[str, Any]:
-    """Parameters of a form: all values stay strings."""
+    """Parameters of a form: all values stay strings, what has no value is dropped."""
     text = body.decode("utf-8", "replace")
     try:
-        pairs = parse_qs(text, keep_blank_values=True, max_num_fields=1000)
+        pairs = parse_qs(text, max_num_fields=1000)
     except ValueError as error:
         raise BrokenRequest(str(error)) from error
     return {name: values[-1] for name, values in pairs.items()}

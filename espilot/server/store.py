@@ -34,6 +34,10 @@ class Store:
         with transaction(self._db) as db:
             return tasks.create(db, task, now)
 
+    def task_ids(self) -> list[int]:
+        """All tasks, the oldest first."""
+        return [int(row[0]) for row in self._db.execute("SELECT task_id FROM task ORDER BY rowid")]
+
     def task_status(self, task_id: int) -> dict[str, Any]:
         """The fields of a `TaskStatus`."""
         return tasks.status(self._db, task_id)
