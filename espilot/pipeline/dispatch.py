@@ -111,17 +111,18 @@ class Dispatch:
         self._settle(round_, now)
         return round_.replies, round_.garbage
 
-    def undeliverable(self, replies: Sequence[Reply]) -> None:
-        """These replies did not go out: the ranges in them are ready again, their clients gone."""
+    def undeliverable(self, replies: Sequence[Reply]) -> int:
+        """These replies did not go out: what their clients hold is ready again; says how many."""
         lost: list[str] = []
         for identity, _ in replies:
             client = self._clients.get(identity)
             if client is not None:
                 lost.extend(self._assignment.in_hand(client.key))
                 self._drop(client)
-        if lost:
-            with self.queue.moves() as moves:
-                moves.return_ranges(lost, epoch=self.epoch)
+        if not lost:
+            return 0
+        with self.queue.moves() as moves:
+            return moves.return_ranges(lost, epoch=self.epoch)
 
     def died(self, pid: int) -> list[str]:
         """A client's process is gone and its messages are read: its ranges are ready again."""

@@ -123,6 +123,12 @@ class Roles:
         role.wanted = False
         return role.child is not None
 
+    def terminate(self, name: str) -> None:
+        """TERM a role; the built-in server listens to nothing else."""
+        role = self._roles.get(name)
+        if role is not None and role.child is not None:
+            role.child.signal(signal.SIGTERM)
+
     def kill(self, name: str) -> None:
         """KILL a role."""
         role = self._roles.get(name)

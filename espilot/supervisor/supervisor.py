@@ -430,6 +430,7 @@ class Supervisor:
         for name in stop_order():
             if self._roles.unwant(name):
                 self._send(name, Stop())
+                self._roles.terminate(name)
                 self._loop.call_later(STOP_S, partial(self._roles.kill, name))
                 return
         if self._payload is None:

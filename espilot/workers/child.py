@@ -36,7 +36,9 @@ class Child:
 
     def __init__(self, role: str, context: Context, *, parent_pid: int, death_fd: int) -> None:
         guard_against_orphanhood(parent_pid, death_fd)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A worker ends by message or by KILL: TERM and INT are meant for the supervisor.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.role = role
         self.context = context
         self.settings = context.settings

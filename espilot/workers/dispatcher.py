@@ -102,8 +102,8 @@ class Station:
     def _send(self, replies: list[Reply]) -> None:
         lost = [r for r in replies if self.channel.send(*r) is not Sending.SENT]
         if lost:
-            self.child.log.warning("send", "clients do not take their replies", replies=len(lost))
-            self.dispatch.undeliverable(lost)
+            returned = self.dispatch.undeliverable(lost)
+            self.child.log.info("send", "clients are gone", replies=len(lost), returned=returned)
 
     def _watch(self, pid: int) -> None:
         if pid in self._pidfds:
