@@ -134,7 +134,11 @@ class _Gate:
         call, method_name = _find_call(request.path)
         if call is None:
             return self._respond(request, answers.forbid(method_name))
-        body = await _read_body(request)
+        try:
+            body = await _read_body(request)
+        except (OSError, web.RequestPayloadError):
+            # Fewer bytes than announced, and most likely nobody there to hear the answer.
+            return self._respond(request, answers.crash("the body is short"))
         if body is None:
             return self._respond(request, Answer(status=413, text="ERROR : the body is too large"))
         answer = self._carry_out(request, call, body)

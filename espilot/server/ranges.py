@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,8 +133,9 @@ class _Batch:
     entries: list[bool | None] = field(default_factory=list)
     commands: dict[str, str | None] = field(default_factory=dict)
     takes_reports: dict[int, bool] = field(default_factory=dict)
-    changes: dict[int, tally.Tally] = field(default_factory=dict)
+    changes: dict[int, Counter[str]] = field(default_factory=dict)
     finished: dict[int, int] = field(default_factory=dict)
+    archives: set[tuple[int, str]] = field(default_factory=set)
 
 
 def update(
@@ -149,7 +151,7 @@ def update(
         within = position < quirks.update_cap
         batch.entries.append(_update_one(db, batch, item) if within else None)
     for task_id, change in batch.changes.items():
-        tally.add(db, task_id, change)
+        tally.add(db, task_id, tally.Tally(**change))
     for panda_id, n in batch.finished.items():
         _count_events(db, panda_id, n)
     return batch.entries, batch.commands
@@ -220,8 +222,12 @@ def _store_archive(
     if archive is None:
         return None
     lfn, storage = archive.get("lfn"), archive.get("objstoreID")
-    if not isinstance(lfn, str) or not _is_storable(lfn) or not isinstance(storage, int | str):
+    if not isinstance(lfn, str) or not isinstance(storage, int | str):
         raise BatchAborted("zipFile without lfn or objstoreID", batch.entries, batch.commands)
+    if (panda_id, lfn) in batch.archives:
+        return lfn
+    if not _is_storable(lfn):
+        raise BatchAborted("the lfn of a zipFile cannot be stored", batch.entries, batch.commands)
     db.execute(
         "INSERT OR IGNORE INTO archive VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -233,6 +239,7 @@ def _store_archive(
             _number(archive.get("numEvents")),
         ),
     )
+    batch.archives.add((panda_id, lfn))
     return lfn
 
 
@@ -248,17 +255,11 @@ def _number(value: Any) -> int | None:
 
 def _note_change(batch: _Batch, key: RangeId, status: str, events: int) -> None:
     """Add one booked range to the changes of its task."""
-    old = batch.changes.get(key.task_id, tally.Tally())
-    attempts_left = status == "failed" and key.attempt_nr > 1
-    batch.changes[key.task_id] = tally.Tally(
-        ready=old.ready + attempts_left,
-        sent=old.sent - 1,
-        finished=old.finished + (status == "finished"),
-        failed=old.failed + (status == "failed" and not attempts_left),
-        fatal=old.fatal + (status == "fatal"),
-        events_finished=old.events_finished + (events if status == "finished" else 0),
-    )
+    change = batch.changes.setdefault(key.task_id, Counter())
+    change["sent"] -= 1
+    change["ready" if status == "failed" and key.attempt_nr > 1 else status] += 1
     if status == "finished":
+        change["events_finished"] += events
         batch.finished[key.panda_id] = batch.finished.get(key.panda_id, 0) + 1
 
 

@@ -214,6 +214,50 @@ def test_broken_bodies(url: str, body: bytes, headers: dict[str, str], status: i
 
 
 @pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"garbage\r\n\r\n", b"400"),
+        (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{", b"403"),
+        (
+            b"POST /api/v1/pilot/acquire_jobs HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Length: 99999999999\r\n\r\n{",
+            b"413",
+        ),
+        (
+            b"GET /api/v1/event/get_event_range_statuses?job_task_ids=%5B1%5D&x=%ff HTTP/1.1\r\n"
+            b"Host: x\r\n\r\n",
+            b"200",
+        ),
+        (
+            b"POST /api/v1/pilot/acquire_jobs HTTP/1.1\r\nHost: x\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+            b"200",
+        ),
+    ],
+)
+def test_raw_requests(url: str, request_bytes: bytes, status: bytes) -> None:
+    """Malformed requests get a status, and the server lives on."""
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(request_bytes)
+        assert connection.recv(100).split()[1] == status
+    with client_of(url) as client:
+        assert client.acquire_job() is None
+
+
+def test_a_body_that_never_comes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A client that dies within its body leaves no trace: no traceback, no dead server."""
+    head = b"POST /api/v1/pilot/acquire_jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    with server_process("--db", str(tmp_path / "es.db")) as (_, told):
+        address = ("127.0.0.1", int(told["url"].rpartition(":")[2]))
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(head)
+        with client_of(told["url"]) as client:
+            assert client.acquire_job() is None
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     ("version", "text", "start"),
     [
         (0, "[]", "Type not serializable for {"),

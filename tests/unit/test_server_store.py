@@ -178,6 +178,8 @@ def test_refused_and_ignored_reports(store: Store) -> None:
     [
         {"archive": {"objstoreID": 1}},
         {"archive": {"lfn": "a.tar"}},
+        {"archive": {"lfn": ["a.tar"], "objstoreID": 1}},
+        {"archive": {"lfn": "\ud800", "objstoreID": 1}},
         {"diag": "x" * 501},
         {"diag": "\ud800"},
         {"code": "5"},
