@@ -6,7 +6,7 @@ import time
 from typing import TextIO
 
 from espilot.config import TaskConfig
-from espilot.supervisor.supervisor import Snapshot
+from espilot.supervisor.outcome import Snapshot
 
 LINE_EVERY_S = 5.0
 WIDTH = 24

@@ -15,9 +15,11 @@ from espilot.cli import exit_codes
 from espilot.cli.progress import Progress
 from espilot.errors import ConfigError
 from espilot.logs import open_log
+from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.payload import payload_command
+from espilot.supervisor.resume import note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
-from espilot.supervisor.supervisor import Outcome, Supervisor
+from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.context import Context
 
 EXAMPLES = """\
@@ -84,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         context = make_context(args, settings, workdir, state)
         outcome = supervise(context, quiet=args.json)
+        note_run(context, outcome.state)
     finally:
         state.close()
     summary = summarise(outcome, context, time.monotonic() - started)
@@ -107,6 +110,8 @@ def make_context(
     payload_command(context, "channel")
     open_storage(context.storage)
     context.logs.mkdir(parents=True, exist_ok=True)
+    if prepare_state(context):
+        sys.stderr.write(f"going on with the unfinished run in {state.path}\n")
     return context
 
 

@@ -144,12 +144,18 @@ class Moves:
         self._move(key, row, FATAL if failure.fatal else FAILED)
         return True
 
-    def return_sent(self, *, epoch: int | None = None, owner: str | None = None) -> list[str]:
-        """Sent -> ready for all ranges of an epoch and/or owner; returns their ids."""
+    def return_sent(
+        self, *, epoch: int | None = None, owner: str | None = None, before: int | None = None
+    ) -> list[str]:
+        """Sent -> ready for all ranges of an epoch, an owner, or epochs before one; their ids."""
         back: list[str] = []
         for key in self._first(SENT, -1):
             row = self._row(key)
-            if (epoch is None or row[EPOCH] == epoch) and (owner is None or row[OWNER] == owner):
+            if (
+                (epoch is None or row[EPOCH] == epoch)
+                and (owner is None or row[OWNER] == owner)
+                and (before is None or row[EPOCH] < before)
+            ):
                 row[OWNER] = ""
                 self._move(key, row, READY)
                 back.append(key.decode())

@@ -45,6 +45,7 @@ class PayloadProcess:
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.run_id = f"{uuid.uuid4().hex}-{epoch}"
         self._result = self.directory / ".result.json"
+        self._result.unlink(missing_ok=True)
         self._config = context.settings.payload
         argv = launcher.command(
             payload_command(context, channel),

@@ -6,26 +6,26 @@ states (`Serve`, `Work`), so that a role that was replaced only needs to hear th
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
-from espilot.core.payload_life import Effect, Event, Life, channel_mode, handle
-from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, Started, stop_order
-from espilot.errors import EspilotError, MessageError
+from espilot.core.payload_life import Event, Life, channel_mode
+from espilot.core.restart import GiveUp, start_order, stop_order
+from espilot.errors import MessageError
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.queue.store import Queue
+from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.monitor import Monitor
-from espilot.supervisor.payload import PayloadProcess, sweep_strangers
+from espilot.supervisor.outcome import Outcome, Snapshot
+from espilot.supervisor.payload import sweep_strangers
 from espilot.supervisor.roles import STOP_S, Roles
 from espilot.supervisor.signals import Signals
 from espilot.wire import envelope
@@ -48,29 +48,7 @@ TICK_S = 1.0
 GAP_S = 5.0
 """A tick that comes so much late means that the machine, or all of the pilot, was suspended."""
 CANNOT_START, KILLED_BY_SERVER = 1305, 1237
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """How the run stands, for progress and summary."""
-
-    counts: Counts
-    panda_id: int
-    phase: str
-    life: str
-    jobs: int
-    storage: str
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How the run ended; `task` holds the fields of `model.TaskStatus`, if the server told."""
-
-    state: str = "failed"
-    task: dict[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    jobs: int = 0
-    counts: Counts | None = None
+BUILTIN_SERVER, EVENT_SERVER, DISPATCHER = "builtin-server", "event-server", "dispatcher"
 
 
 class Supervisor:
@@ -89,22 +67,19 @@ class Supervisor:
         self._signals = Signals()
         self._monitor = Monitor(context, log)
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
+        self._payload = self._new_keeper()
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Hello: self._role_says_hello,
+            Hello: lambda hello: self._direct(hello.role),
             Alive: self._role_is_alive,
             Listening: self._server_listens,
             JobPhase: self._job_moved,
             TaskOver: self._task_over,
-            Bound: self._channel_bound,
+            Bound: lambda bound: self._payload.bound(bound.epoch),
             Settled: self._channel_settled,
             StorageHealth: self._storage_changed,
         }
-        self._life = Life.IDLE
-        self._epoch = self._queue.epoch()
-        self._channel = ""
-        self._payload: PayloadProcess | None = None
-        self._starts = self._new_counter()
         self._job = JobPhase(0, 0, "")
+        self._jobs = 0
         self._storage = "ok"
         self._last_message = 0.0
         self._draining = False
@@ -112,7 +87,6 @@ class Supervisor:
         self._signals_seen = 0
         self._outcome: Outcome | None = None
         self._closing = False
-        self._jobs = 0
         self._last_tick = time.monotonic()
 
     def run(self) -> Outcome:
@@ -121,12 +95,11 @@ class Supervisor:
         self._loop.on_readable(self._control.socket, self._receive)
         self._loop.on_readable(self._signals.fd, self._take_signals)
         self._loop.call_later(TICK_S, self._tick)
-        local = not self._context.server_url
-        for name in ("builtin-server", "stageout", "dispatcher"):
-            if local or name != "builtin-server":
+        # The event-server worker starts when there is an address to talk to.
+        late = BUILTIN_SERVER if self._context.server_url else EVENT_SERVER
+        for name in start_order():
+            if name not in (late, "payload"):
                 self._roles.start(name)
-        if not local:
-            self._roles.start("event-server")
         try:
             self._loop.run()
         finally:
@@ -148,12 +121,9 @@ class Supervisor:
             if handler is not None:
                 handler(message)
 
-    def _role_says_hello(self, hello: Hello) -> None:
-        self._direct(hello.role)
-
     def _role_is_alive(self, alive: Alive) -> None:
         last = alive.facts.get("last_message_mono")
-        if alive.role == "dispatcher" and isinstance(last, float):
+        if alive.role == DISPATCHER and isinstance(last, float):
             self._last_message = last
 
     def _server_listens(self, listening: Listening) -> None:
@@ -162,14 +132,13 @@ class Supervisor:
             self._context = replace(
                 self._context, server_url=listening.url, task_id=listening.task_id
             )
-            self._roles.start("event-server")
+            self._roles.start(EVENT_SERVER)
             return
         self._finish(Outcome(reason=f"the built-in server came back at {listening.url}"))
 
     def _job_moved(self, job: JobPhase) -> None:
         if job.panda_id != self._job.panda_id:
-            self._live(Event.JOB_ENDED)
-            self._starts = self._new_counter()
+            self._payload.new_job()
             self._jobs += 1 if job.panda_id else 0
             self._log.job = job.panda_id or None
         self._job = job
@@ -178,10 +147,9 @@ class Supervisor:
         elif job.command == "softkill":
             self._drain("the server ordered a soft kill")
         if job.panda_id and job.phase in ("running", "exhausted"):
-            self._live(Event.WANTED)
-        elif job.panda_id and self._life is Life.IDLE:
-            # A job that was settling when its pilot died has no payload any more.
-            self._life = Life.OVER
+            self._payload.handle(Event.WANTED)
+        elif job.panda_id:
+            self._payload.resume_over()
         self._direct_all()
 
     def _task_over(self, over: TaskOver) -> None:
@@ -191,131 +159,59 @@ class Supervisor:
         self._finish(Outcome(state=state, task=over.status, reason=self._ending[1]))
 
     def _storage_changed(self, health: StorageHealth) -> None:
-        if health.state != self._storage:
-            self._log.warning("storage", "storage health", state=health.state,
-                              reason=health.reason)  # fmt: skip
+        self._log.warning("storage", "storage health", state=health.state, reason=health.reason)
         self._storage = health.state
         self._direct_all()
+
+    def _channel_settled(self, settled: Settled) -> None:
+        work = self._job.phase == "running" or settled.ready > 0
+        blocked = self._draining or self._ending[0] or self._storage == "given-up"
+        self._payload.settled(settled, again=work and not blocked)
 
     # -- directives -----------------------------------------------------------------------------
 
     def _direct_all(self) -> None:
-        self._direct("dispatcher")
-        self._direct("event-server")
+        self._direct(DISPATCHER)
+        self._direct(EVENT_SERVER)
 
     def _direct(self, role: str) -> None:
-        if role == "dispatcher" and self._channel:
-            mode, reason = channel_mode(self._life, draining=self._draining, storage=self._storage)
-            self._send(role, Serve(self._epoch, self._channel, mode, reason))
-        elif role == "event-server":
-            going_on = not self._draining and not self._ending[0]
-            self._send(
-                role,
-                Work(
-                    panda_id=self._job.panda_id,
-                    fetch=going_on and self._storage == "ok",
-                    jobs=going_on,
-                    payload_over=self._life is Life.OVER,
-                    code=self._ending[0],
-                    diag=self._ending[1],
-                ),
+        payload = self._payload
+        if role == DISPATCHER and payload.channel:
+            mode, reason = channel_mode(
+                payload.life, draining=self._draining, storage=self._storage
             )
+            self._send(role, Serve(payload.epoch, payload.channel, mode, reason))
+        elif role == EVENT_SERVER:
+            going_on = not self._draining and not self._ending[0]
+            work = Work(
+                panda_id=self._job.panda_id,
+                fetch=going_on and self._storage == "ok",
+                jobs=going_on,
+                payload_over=payload.life is Life.OVER,
+                code=self._ending[0],
+                diag=self._ending[1],
+            )
+            self._send(role, work)
 
     def _send(self, role: str, message: Any) -> None:
         self._control.send(role, envelope.encode(message))
 
-    # -- the payload ----------------------------------------------------------------------------
+    def _new_keeper(self) -> PayloadKeeper:
+        keeper = PayloadKeeper(
+            lambda: self._context,
+            log=self._log,
+            loop=self._loop,
+            death_fd=self._death.read_fd,
+            epoch=self._queue.epoch(),
+        )
+        keeper.changed = self._direct_all
+        keeper.cannot_start = partial(self._end_job, CANNOT_START)
+        keeper.started = self._payload_started
+        return keeper
 
-    def _live(self, event: Event) -> None:
-        before = self._life
-        self._life, effects = handle(self._life, event)
-        if self._life is not before:
-            self._log.info("state", "payload", was=before.value, now=self._life.value)
-        actions = {
-            Effect.OPEN_CHANNEL: self._open_channel,
-            Effect.START: self._start_payload,
-            Effect.TERMINATE: self._terminate_payload,
-            Effect.SETTLE: self._direct_all,
-            Effect.PAUSE: self._pause_payload,
-        }
-        for effect in effects:
-            actions[effect]()
-        if self._life is Life.OVER and before is not Life.OVER:
-            self._direct_all()
-
-    def _open_channel(self) -> None:
-        self._epoch += 1
-        self._channel = f"EventService_EventRanges-{uuid.uuid4().hex}"
-        self._direct("dispatcher")
-
-    def _channel_bound(self, bound: Bound) -> None:
-        if bound.epoch == self._epoch:
-            self._live(Event.BOUND)
-
-    def _start_payload(self) -> None:
-        now = time.monotonic()
-        try:
-            self._payload = PayloadProcess(
-                self._context,
-                epoch=self._epoch,
-                channel=self._channel,
-                death_fd=self._death.read_fd,
-            )
-        except EspilotError as error:
-            self._end_job(CANNOT_START, str(error))
-            self._live(Event.EXITED)
-            return
-        self._starts.handle(Started(), now)
-        self._last_message = now
+    def _payload_started(self) -> None:
+        self._last_message = time.monotonic()
         self._monitor.payload_started()
-        self._log.info("start", "payload started", epoch=self._epoch, pid=self._payload.child.pid)
-
-    def _terminate_payload(self) -> None:
-        if self._payload is not None:
-            self._payload.terminate(time.monotonic())
-
-    def _payload_ended(self, payload: PayloadProcess, code: int) -> None:
-        how = payload.describe_end(code)
-        if not payload.result():
-            swept = payload.sweep() + sweep_strangers(set(self._roles.pids().values()))
-            self._log.warning("kill", "launcher died, its processes ended", processes=swept)
-        if payload.start_error:
-            self._end_job(CANNOT_START, payload.start_error)
-        self._log.info("reap", "payload ended", epoch=payload.epoch, how=how)
-        payload.child.close()
-        self._payload = None
-        self._queue.check_readers()
-        self._live(Event.EXITED)
-
-    def _channel_settled(self, settled: Settled) -> None:
-        if settled.epoch != self._epoch or self._life is not Life.SETTLING:
-            return
-        more = self._job.phase == "running" or settled.ready > 0
-        blocked = self._draining or self._ending[0] or self._storage == "given-up"
-        if not more or blocked:
-            self._live(Event.ENOUGH)
-            return
-        self._live(Event.AGAIN)
-
-    def _pause_payload(self) -> None:
-        after = self._starts.handle(Died(), time.monotonic())
-        if isinstance(after, GiveUp):
-            self._end_job(CANNOT_START, after.text)
-            self._live(Event.ENOUGH)
-            return
-        assert after is not None
-        epoch = self._epoch
-        self._log.info("restart", "payload starts again", in_s=after.at_mono - time.monotonic())
-        self._loop.call_at(after.at_mono, lambda: self._pause_ended(epoch))
-
-    def _pause_ended(self, epoch: int) -> None:
-        if epoch == self._epoch:
-            self._live(Event.PAUSE_ENDED)
-
-    def _new_counter(self) -> RestartCounter:
-        config = self._context.settings.payload
-        rule = replace(RULES[PAYLOAD], starts=config.restarts, window_s=config.restart_window_s)
-        return RestartCounter(rule)
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -325,7 +221,7 @@ class Supervisor:
             return
         self._ending = (code, text)
         self._log.error("verdict", text, code=code)
-        self._live(Event.STOP)
+        self._payload.handle(Event.STOP)
         self._direct_all()
 
     def _drain(self, reason: str) -> None:
@@ -334,45 +230,52 @@ class Supervisor:
             return
         self._draining = True
         self._log.warning("signal", "draining", reason=reason)
+        if self._payload.life is Life.PAUSING:
+            self._payload.handle(Event.ENOUGH)
         self._direct_all()
         grace_s = self._context.settings.payload.term_grace_s
-        self._loop.call_later(grace_s, lambda: self._live(Event.STOP))
-        if self._life is Life.PAUSING:
-            self._live(Event.ENOUGH)
+        self._loop.call_later(grace_s, lambda: self._payload.handle(Event.STOP))
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 continue
             self._signals_seen += 1
-            self._log.warning("signal", "signal received", signal=process.signal_name(number))
+            name = process.signal_name(number)
+            self._log.warning("signal", "signal received", signal=name)
             if self._signals_seen >= 3:
+                self._payload.kill()
                 self._finish(Outcome(state="drained", reason="ended at once by a third signal"))
-                return
-            self._drain(process.signal_name(number))
+            else:
+                self._drain(name)
         self._reap()
 
     def _reap(self) -> None:
         for pid, code in process.reap():
-            if self._payload is not None and pid == self._payload.child.pid:
-                self._payload_ended(self._payload, code)
+            payload = self._payload.process
+            if payload is not None and pid == payload.child.pid:
+                self._queue.check_readers()
+                workers = set(self._roles.pids().values())
+                self._payload.ended(code, partial(sweep_strangers, workers))
                 continue
             ended = self._roles.ended(pid, code, time.monotonic())
             if ended is not None:
                 self._role_ended(*ended)
+        if self._closing:
+            self._close_next()
 
     def _role_ended(self, name: str, after: float | GiveUp | None) -> None:
         self._queue.check_readers()
-        if self._closing:
-            self._close_next()
-        elif isinstance(after, GiveUp):
+        if isinstance(after, GiveUp):
             self._log.error("give-up", after.text)
             self._finish(Outcome(reason=after.text))
-        elif after is not None:
-            if name == "dispatcher":
+        elif after is not None and not self._closing:
+            if name == DISPATCHER:
                 # Requests that the dead dispatcher had read will never be answered.
-                self._live(Event.STOP)
+                self._payload.handle(Event.STOP)
             self._loop.call_at(after, lambda: self._roles.start(name))
+
+    # -- watching -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)
@@ -386,17 +289,14 @@ class Supervisor:
             # What was said meanwhile is read before anybody is judged.
             return
         self._roles.kill_silent(now)
-        counts = self._queue.counts()
+        self._payload.kill_overdue(now)
         if not self._closing:
+            counts = self._queue.counts()
             self._judge(counts, now)
             self._on_progress(self._snapshot(counts))
 
     def _judge(self, counts: Counts, now: float) -> None:
-        payload = self._payload
-        if payload is not None and payload.kill_at is not None and now >= payload.kill_at:
-            self._log.error("kill", "launcher does not end", pid=payload.child.pid)
-            payload.kill()
-            payload.kill_at = None
+        payload = self._payload.process
         verdict = self._monitor.look(payload, last_message_mono=self._last_message, now=now)
         if verdict is None and payload is not None:
             verdict = self._monitor.look_at_end(counts, self._job.phase, now)
@@ -406,35 +306,45 @@ class Supervisor:
     def _carry_out(self, verdict: Verdict) -> None:
         if verdict.action == "end-job":
             self._end_job(verdict.code, verdict.text)
-        elif self._life is Life.RUNNING:
+        elif self._payload.life is Life.RUNNING:
             self._log.error("verdict", verdict.text, code=verdict.code, rule=verdict.rule)
-            self._live(Event.STOP)
+            self._payload.handle(Event.STOP)
 
     def _snapshot(self, counts: Counts) -> Snapshot:
-        return Snapshot(counts, self._job.panda_id, self._job.phase, self._life.value,
-                        self._jobs, self._storage)  # fmt: skip
+        return Snapshot(
+            counts=counts,
+            panda_id=self._job.panda_id,
+            phase=self._job.phase,
+            life=self._payload.life.value,
+            jobs=self._jobs,
+            storage=self._storage,
+        )
+
+    # -- closing --------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome) -> None:
-        """Stop all roles, then leave the loop."""
+        """Stop the payload and all roles, one after the other, then leave the loop."""
         if self._closing:
             return
         outcome.jobs = self._jobs
         self._outcome = outcome
         self._closing = True
-        if self._payload is not None:
-            self._payload.kill()
         self._close_next()
 
     def _close_next(self) -> None:
-        """Stop the next role in stop order; when none is left, leave."""
+        """Stop the next in stop order; when none is left, leave."""
+        payload = self._payload.process
+        if payload is not None:
+            if payload.kill_at is None:
+                payload.terminate(time.monotonic())
+            return
         for name in stop_order():
             if self._roles.unwant(name):
                 self._send(name, Stop())
                 self._roles.terminate(name)
                 self._loop.call_later(STOP_S, partial(self._roles.kill, name))
                 return
-        if self._payload is None:
-            self._loop.stop()
+        self._loop.stop()
 
     def _close(self) -> None:
         if self._outcome is not None:
@@ -445,4 +355,4 @@ class Supervisor:
         self._control.close()
         self._signals.close()
         self._death.close()
-        self._log.info("stop", "pilot ended", pid=os.getpid())
+        self._log.info("stop", "pilot ended")

@@ -45,6 +45,8 @@ class Station:
         self._last_message = time.monotonic()
         with child.queue.moves() as moves:
             moves.set_epoch(serve.epoch)
+            # Whoever held ranges before this start is dead, also in an earlier run.
+            moves.return_sent(before=serve.epoch)
         child.loop.on_readable(self.channel.socket, self.receive)
 
     def receive(self) -> None:

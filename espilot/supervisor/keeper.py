@@ -1,0 +1,158 @@
+"""Keeps the payload of a job: its starts one after the other, by `core/payload_life.py`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from espilot.adapters.loop import Loop
+from espilot.core.payload_life import Effect, Event, Life, handle
+from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, Started
+from espilot.errors import EspilotError
+from espilot.logs import Log
+from espilot.supervisor.payload import PayloadProcess
+from espilot.wire.messages import Settled
+from espilot.workers.context import Context
+
+CHANNEL_PREFIX = "EventService_EventRanges-"
+
+
+class PayloadKeeper:
+    """Starts, stops and restarts the payload of the current job.
+
+    `changed` is called when the channel shall be in another state; `cannot_start` when the payload
+    is given up, with the reason.
+    """
+
+    def __init__(
+        self,
+        context: Callable[[], Context],
+        *,
+        log: Log,
+        loop: Loop,
+        death_fd: int,
+        epoch: int,
+    ) -> None:
+        self.life = Life.IDLE
+        self.epoch = epoch
+        self.channel = ""
+        self.process: PayloadProcess | None = None
+        self.changed: Callable[[], None] = lambda: None
+        self.cannot_start: Callable[[str], None] = lambda text: None
+        self.started: Callable[[], None] = lambda: None
+        self._context = context
+        self._log = log
+        self._loop = loop
+        self._death_fd = death_fd
+        self._starts = self._new_counter()
+        self._actions = {
+            Effect.OPEN_CHANNEL: self._open_channel,
+            Effect.START: self._start,
+            Effect.TERMINATE: self._terminate,
+            Effect.SETTLE: lambda: self.changed(),
+            Effect.PAUSE: self._pause,
+        }
+
+    def handle(self, event: Event) -> None:
+        """Take an event and do what follows from it."""
+        before = self.life
+        self.life, effects = handle(self.life, event)
+        if self.life is not before:
+            self._log.info("state", "payload", was=before.value, now=self.life.value)
+        for effect in effects:
+            self._actions[effect]()
+        if self.life is Life.OVER and before is not Life.OVER:
+            self.changed()
+
+    def new_job(self) -> None:
+        """Another job: its payload's starts are counted anew."""
+        self.handle(Event.JOB_ENDED)
+        self._starts = self._new_counter()
+
+    def resume_over(self) -> None:
+        """The job that was found is past its payload."""
+        if self.life is Life.IDLE:
+            self.life = Life.OVER
+
+    def bound(self, epoch: int) -> None:
+        """The dispatcher listens on the channel of an epoch."""
+        if epoch == self.epoch:
+            self.handle(Event.BOUND)
+
+    def settled(self, settled: Settled, *, again: bool) -> None:
+        """A channel is drained; `again`: there is work, and nothing forbids another start."""
+        if settled.epoch == self.epoch:
+            self.handle(Event.AGAIN if again else Event.ENOUGH)
+
+    def ended(self, code: int, sweep: Callable[[], int]) -> None:
+        """The launcher is reaped; `sweep` ends what became our own child by its death."""
+        payload = self.process
+        assert payload is not None
+        if not payload.result():
+            swept = payload.sweep() + sweep()
+            self._log.warning("kill", "launcher died, its processes ended", processes=swept)
+        if payload.start_error:
+            self.cannot_start(payload.start_error)
+        self._log.info("reap", "payload ended", epoch=payload.epoch, how=payload.describe_end(code))
+        payload.child.close()
+        self.process = None
+        self.handle(Event.EXITED)
+
+    def kill(self) -> None:
+        """No grace: KILL the launcher; what it leaves is swept when it is reaped."""
+        if self.process is not None:
+            self.process.kill_at = time.monotonic()
+            self.process.kill()
+
+    def kill_overdue(self, now: float) -> None:
+        """KILL a launcher that did not end the payload in its time."""
+        payload = self.process
+        if payload is not None and payload.kill_at is not None and now >= payload.kill_at:
+            self._log.error("kill", "launcher does not end", pid=payload.child.pid)
+            payload.kill()
+            payload.kill_at = None
+
+    def _open_channel(self) -> None:
+        self.epoch += 1
+        self.channel = f"{CHANNEL_PREFIX}{uuid.uuid4().hex}"
+        self.changed()
+
+    def _start(self) -> None:
+        try:
+            self.process = PayloadProcess(
+                self._context(), epoch=self.epoch, channel=self.channel, death_fd=self._death_fd
+            )
+        except EspilotError as error:
+            self.cannot_start(str(error))
+            self.handle(Event.EXITED)
+            return
+        self._starts.handle(Started(), time.monotonic())
+        self._log.info("start", "payload started", epoch=self.epoch, pid=self.process.child.pid)
+        self.started()
+
+    def _terminate(self) -> None:
+        if self.process is not None:
+            self.process.terminate(time.monotonic())
+        self.changed()
+
+    def _pause(self) -> None:
+        after = self._starts.handle(Died(), time.monotonic())
+        if isinstance(after, GiveUp):
+            self.cannot_start(after.text)
+            self.handle(Event.ENOUGH)
+            return
+        assert after is not None
+        epoch = self.epoch
+        self._log.info("restart", "payload starts again", in_s=after.at_mono - time.monotonic())
+        self._loop.call_at(after.at_mono, lambda: self._pause_ended(epoch))
+
+    def _pause_ended(self, epoch: int) -> None:
+        if epoch == self.epoch:
+            self.handle(Event.PAUSE_ENDED)
+
+    def _new_counter(self) -> RestartCounter:
+        config = self._context().settings.payload
+        rule = replace(RULES[PAYLOAD], starts=config.restarts, window_s=config.restart_window_s)
+        return RestartCounter(rule)
