@@ -116,7 +116,7 @@ def sweep_strangers(known: set[int]) -> int:
 
     def strangers() -> list[Process]:
         ours = known | {p.pid for pid in known for p in descendants(pid)}
-        return [p for p in descendants(os.getpid()) if p.pid not in ours]
+        return [p for p in descendants(os.getpid()) if p.alive and p.pid not in ours]
 
     if not strangers():
         return 0
