@@ -11,6 +11,7 @@ TEST = [
     "mypy>=1.10",
     "ruff>=0.5",
     "types-requests",
+    "psutil>=5.9.5",
     "types-psutil",
 ]
 
@@ -25,9 +26,7 @@ setup(
         "pyzmq>=25.1",
         "msgpack>=1.0.5",
         "lmdb>=1.4.1",
-        "psutil>=5.9.5",
         "requests>=2.31",
-        "boto3>=1.34",
     ],
     extras_require={"server": SERVER, "demo": DEMO, "test": TEST},
     entry_points={

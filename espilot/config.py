@@ -1,6 +1,6 @@
 """Settings: one frozen dataclass per section, and the job file of a local run.
 
-Each field's comment is the sentence that `etc/espilot.toml` prints for it; a test compares them.
+Each field's `doc` is the sentence that `etc/espilot.toml` prints for it; a test compares them.
 """
 
 from __future__ import annotations
@@ -100,9 +100,21 @@ class TaskConfig:
     events: int = setting(0, "Number of events.")
     events_per_range: int = setting(1, "Events in one range.")
     outputs: tuple[str, ...] = setting(("output",), "Output names, one per output stream.")
-    inputs: tuple[str, ...] = setting((), "Input files; none for generators.")
+    inputs: tuple[str, ...] = setting(
+        (), "Input files, with several of them as PATH:EVENTS; none for generators."
+    )
     max_attempts: int = setting(3, "Tries of one range before it counts as failed.")
     task_id: int = setting(0, "Number of the task; 0 lets the server choose.")
+
+    @property
+    def total_events(self) -> int:
+        """Events of the task; those of its inputs, where it does not say."""
+        return self.events or sum(split_input(text)[1] or 0 for text in self.inputs)
+
+    @property
+    def total_ranges(self) -> int:
+        """Ranges of the task, as if it had one input."""
+        return -(-self.total_events // self.events_per_range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,12 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     storage: str = field(default="", metadata={"doc": "URL or directory of the storage element."})
+
+
+def split_input(text: str) -> tuple[str, int | None]:
+    """Path and number of events of one `task.inputs` entry; None where it does not say."""
+    path, colon, events = text.rpartition(":")
+    return (path, int(events)) if colon and events.isdecimal() else (text, None)
 
 
 T = TypeVar("T")
@@ -139,6 +157,9 @@ def read_settings(table: Mapping[str, Any], origin: str) -> Settings:
     for name, value, least in _lower_bounds(settings):
         if value < least:
             raise ConfigError(f"{origin}: {name} is {value}, it must be at least {least}")
+    inputs = [split_input(text) for text in settings.task.inputs]
+    if len(inputs) > 1 and any(events is None for _, events in inputs):
+        raise ConfigError(f"{origin}: with several task.inputs each needs its events: PATH:EVENTS")
     return settings
 
 

@@ -19,7 +19,7 @@ class Progress:
         self._task = task
         self._out = out
         self._terminal = out.isatty()
-        self._total = -(-task.events // task.events_per_range)
+        self._total = task.total_ranges
         self._started = time.monotonic()
         self._last = ""
         self._next_line = 0.0

@@ -79,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until the task is done, drained or failed; the exit code."""
     started = time.monotonic()
     settings = config.read_file(args.local)
-    if settings.task.events < 1:
-        raise ConfigError(f"{args.local}: task.events is missing: how many events are there?")
+    check_task(args.local, settings)
     workdir = args.workdir.resolve()
     state = StateDir((args.state_dir or workdir / "state").resolve())
     try:
@@ -93,6 +92,16 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(json.dumps(summary) + "\n" if args.json else describe(summary, outcome))
     sys.stdout.flush()
     return exit_codes.BY_STATE[outcome.state]
+
+
+def check_task(path: Path, settings: config.Settings) -> None:
+    """Refuse a task without events, or without its input files."""
+    if settings.task.total_events < 1:
+        raise ConfigError(f"{path}: task.events is missing: how many events are there?")
+    for text in settings.task.inputs:
+        file = path.parent / config.split_input(text)[0]
+        if not file.is_file():
+            raise ConfigError(f"{path}: task.inputs: there is no file {file}")
 
 
 def make_context(
@@ -136,8 +145,7 @@ def supervise(context: Context, *, quiet: bool) -> Outcome:
 def summarise(outcome: Outcome, context: Context, wall_s: float) -> dict[str, Any]:
     """The summary object, `espilot.summary/1`."""
     task, counts = outcome.task, outcome.counts
-    total = task.get("total", -(-context.settings.task.events
-                                // context.settings.task.events_per_range))  # fmt: skip
+    total = task.get("total", context.settings.task.total_ranges)
     ended = {name: task.get(name, 0) for name in ("finished", "failed", "fatal")}
     return {
         "schema": "espilot.summary/1",

@@ -10,7 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from espilot.errors import ConfigError, EspilotError, UsageError
+from espilot.cli import exit_codes
+from espilot.errors import ConfigError, UsageError
 from espilot.server.options import ServerOptions
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
@@ -93,16 +94,7 @@ def _seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; the exit code. Errors are one line on stderr."""
-    try:
-        _serve(args)
-    except EspilotError as error:
-        sys.stderr.write(f"espilot server: {error}\n")
-        return 2 if isinstance(error, UsageError) else 3
-    return 0
-
-
-def _serve(args: argparse.Namespace) -> None:
+    """Serve until told to stop; the exit code."""
     try:
         from espilot.server.app import serve
     except ModuleNotFoundError as error:
@@ -118,6 +110,7 @@ def _serve(args: argparse.Namespace) -> None:
         sys.stdout.flush()
 
     serve(db=args.db, host=args.host, port=args.port, options=options, on_listening=tell)
+    return exit_codes.FINISHED
 
 
 def create_tasks(db: Path, job_files: list[Path], options: ServerOptions) -> list[int]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from espilot.adapters.control import ControlLink
 from espilot.adapters.process import guard_against_orphanhood
+from espilot.config import split_input
 from espilot.server.app import serve
 from espilot.server.options import ServerOptions
 from espilot.server.store import Store
@@ -62,6 +63,10 @@ def find_or_create_task(context: Context, options: ServerOptions) -> int:
 def task_table(context: Context) -> dict[str, Any]:
     """The task as the server makes it; an input file is known there by its name alone."""
     table = asdict(context.settings.task)
-    table["inputs"] = [Path(path).name for path in context.settings.task.inputs]
+    inputs = [split_input(text) for text in context.settings.task.inputs]
+    table["inputs"] = [
+        {"lfn": Path(path).name, "events": table["events"] if events is None else events}
+        for path, events in inputs
+    ]
     table["core_count"] = context.settings.payload.cores
     return table

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot.adapters.http import PandaV1Server
+from espilot.config import split_input
 from espilot.core.job import Event, Phase, Tally, final_update, next_phase
 from espilot.core.prefetch import Prefetch
 from espilot.core.retry import Backoff
@@ -360,7 +361,8 @@ class EventServerWorker:
 def input_paths(child: Child) -> dict[str, str]:
     """Where each input file is, by its LFN."""
     base = child.context.jobdir
-    return {Path(p).name: str((base / p).resolve()) for p in child.settings.task.inputs}
+    paths = [split_input(text)[0] for text in child.settings.task.inputs]
+    return {Path(p).name: str((base / p).resolve()) for p in paths}
 
 
 def with_pfn(event_range: EventRange, paths: dict[str, str]) -> EventRange:

@@ -24,11 +24,7 @@ from espilot.adapters.http import PandaV1Server
 from espilot.errors import ConfigError, ServerRefused, ServerUnavailable
 from espilot.model import JobUpdate, RangeReport, ReportBatch
 
-_RUN = (
-    "import argparse, sys; from espilot.cli import server;"
-    "p = argparse.ArgumentParser(); server.add_parser(p.add_subparsers());"
-    "sys.exit(server.run(p.parse_args(['server', *sys.argv[1:]])))"
-)
+_RUN = "import sys; from espilot.cli.main import main; sys.exit(main(['server', *sys.argv[1:]]))"
 JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -115,7 +111,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path, url: str) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 3 and done.stdout == ""
+    assert done.returncode == 73 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and port in done.stderr
 
 
@@ -131,7 +127,7 @@ def test_a_bad_job_file_is_one_line(tmp_path: Path, content: str) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 2
+    assert done.returncode == 64
     assert done.stderr.count("\n") == 1 and str(path) in done.stderr
     assert not (tmp_path / "b.db").exists()
 
