@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
+	@$(PY) etc/jobs/zmumu_peak.py espilot-work/storage
 
 test: venv lint
 	$(PY) -m pytest tests
