@@ -69,16 +69,16 @@ class Moves:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if kind is None:
-            try:
+        try:
+            if kind is None:
                 if self._counts is not None:
                     self._txn.put(COUNTS_KEY, rec.pack_counts(self._counts), db=self._index)
                 self._txn.commit()
-                return
-            except lmdb.Error as failure:
-                self._txn.abort()
-                raise queue_error(failure) from failure
-        self._txn.abort()
+        except lmdb.Error as failure:
+            raise queue_error(failure) from failure
+        finally:
+            # Does nothing after a commit; whatever else happened, the lock must not stay taken.
+            self._txn.abort()
         if isinstance(error, lmdb.Error):
             raise queue_error(error) from error
 
@@ -120,15 +120,15 @@ class Moves:
     ) -> bool:
         """Sent -> done; False when the range is not sent in this epoch (late, repeated, unknown).
 
-        `facts` are events (None: all of the range), CPU seconds and wall seconds.
+        `facts` are events (None: all of the range; never more), CPU seconds and wall seconds.
         """
         found = self._sent(range_id, epoch)
         if found is None:
             return False
         key, row = found
         events, cpu_s, wall_s = facts
-        if events is None:
-            events = rec.read_range(range_id, row[RANGE]).events
+        whole = rec.read_range(range_id, row[RANGE]).events
+        events = whole if events is None else min(events, whole)
         row[SINCE] = now
         row[DATA] = (rec.pack_outputs(outputs), events, cpu_s, wall_s)
         self._move(key, row, DONE)
@@ -195,6 +195,8 @@ class Moves:
 
     def give_back(self, state: RangeState) -> list[str]:
         """Delete all rows of a state: the ranges are the server's again; returns their ids."""
+        if state in (RangeState.PACKED, RangeState.STAGED):
+            raise StateError(f"{state.value} ranges are given back with their archive only")
         keys = self._first(CODES[state], -1)
         for key in keys:
             self._delete(key, self._row(key))
@@ -236,6 +238,7 @@ class Moves:
     def reported(self, name: str, *, refused: frozenset[str] = frozenset()) -> None:
         """Delete the rows of a staged archive: the server has booked all but the refused ones."""
         archive = self._archive(name, ArchiveState.STAGED)
+        refused &= frozenset(archive.ids)
         events = self._delete_members(archive, STAGED, refused)
         counts = self._load_counts()
         counts[RELEASED] += len(refused)
@@ -379,7 +382,8 @@ def queue_error(error: lmdb.Error) -> QueueError:
     """LMDB's error in our words, with the remedy."""
     if isinstance(error, lmdb.MapFullError):
         return QueueError("the queue's map is full: lower [limits] live_ranges or raise map_bytes")
-    if isinstance(error, lmdb.DiskError):
+    # A disk that fills up in the middle of a page shows as an input/output error.
+    if isinstance(error, lmdb.DiskError) or "Input/output error" in str(error):
         return QueueError(f"the queue cannot be written, is the disk full? ({error})")
     if isinstance(error, lmdb.ReadersFullError):
         return QueueError("all reader slots of the queue are taken by dead processes")

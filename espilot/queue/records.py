@@ -169,7 +169,10 @@ def read_job(data: bytes) -> tuple[Job, dict[str, Any]]:
 
 def id_bytes(range_id: str) -> bytes:
     """A range id as a key; LMDB takes 1 to 511 bytes."""
-    key = range_id.encode()
+    try:
+        key = range_id.encode()
+    except UnicodeEncodeError:
+        raise QueueError(f"range id cannot be a key: {range_id[:60]!r}") from None
     if not 0 < len(key) <= 400:
         raise QueueError(f"range id of {len(key)} bytes cannot be a key: {range_id[:60]!r}")
     return key

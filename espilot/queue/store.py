@@ -9,6 +9,7 @@ is full.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from espilot.queue.moves import Moves, queue_error
 
 MAP_BYTES = 1 << 30
 GROWN_BYTES = 64 << 20
+LOCK_BYTES = 64 << 10
 REMOTE_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"}
 )
@@ -42,9 +44,11 @@ class Queue:
 
     def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES) -> None:
         """Open, or make, the queue in `directory`; `QueueError` names the remedy."""
-        refuse_remote(directory)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        grown_bytes = min(GROWN_BYTES, map_bytes)
         try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_remote(directory)
+            require_room(directory, grown_bytes)
             self._env = lmdb.open(
                 str(directory),
                 map_size=map_bytes,
@@ -59,10 +63,12 @@ class Queue:
             )
             names = (b"items", b"index", b"archives", b"meta")
             self._dbs = tuple(self._env.open_db(name) for name in names)
-        except lmdb.Error as error:
+            grow_file(directory / "data.mdb", grown_bytes)
+            # A hole in the lock's file would be a SIGBUS when the disk is full.
+            grow_file(directory / "lock.mdb", 0)
+        except (OSError, lmdb.Error) as error:
             raise QueueError(f"cannot open the queue in {directory}: {error}") from error
         self._map_bytes = map_bytes
-        grow_file(directory / "data.mdb", min(GROWN_BYTES, map_bytes))
 
     def close(self) -> None:
         """Close the environment."""
@@ -77,7 +83,10 @@ class Queue:
 
     def sync(self) -> None:
         """Write the queue through to the disk (an archive boundary)."""
-        self._env.sync(True)
+        try:
+            self._env.sync(True)
+        except lmdb.Error as error:
+            raise queue_error(error) from error
 
     def check_readers(self) -> int:
         """Free the reader slots of dead processes; returns how many there were."""
@@ -175,10 +184,18 @@ class Queue:
     @contextmanager
     def _read(self) -> Iterator[Any]:
         try:
-            with self._env.begin() as txn:
+            with self._begin() as txn:
                 yield txn
         except lmdb.Error as error:
             raise queue_error(error) from error
+
+    def _begin(self) -> Any:
+        try:
+            return self._env.begin()
+        except lmdb.ReadersFullError:
+            # Killed processes keep their slots until somebody looks.
+            self._env.reader_check()
+            return self._env.begin()
 
     def _walk(self, state: RangeState, order: int) -> list[tuple[bytes, rec.Row]]:
         code = rec.CODES[state]
@@ -194,18 +211,32 @@ class Queue:
         return rows
 
 
+def require_room(directory: Path, size_bytes: int) -> None:
+    """Raise `QueueError` when a new queue would not fit: its lock is mapped before it can fail."""
+    if not (directory / "data.mdb").exists():
+        disk = os.statvfs(directory)
+        if disk.f_bavail * disk.f_frsize < size_bytes + LOCK_BYTES:
+            raise no_room(directory, size_bytes)
+
+
 def grow_file(path: Path, size_bytes: int) -> None:
-    """Allocate the file's blocks up to `size_bytes`; a disk too full for it is told at once."""
+    """Allocate the file's blocks up to `size_bytes` (0: its size); a full disk is told at once."""
     with path.open("r+b") as file:
-        if os.fstat(file.fileno()).st_size >= size_bytes:
+        present_bytes = os.fstat(file.fileno()).st_size
+        if 0 < size_bytes <= present_bytes:
             return
         try:
-            os.posix_fallocate(file.fileno(), 0, size_bytes)
+            os.posix_fallocate(file.fileno(), 0, size_bytes or present_bytes)
         except OSError as error:
-            raise QueueError(
-                f"no room for the queue in {path.parent}: {error.strerror}; "
-                f"it needs {size_bytes >> 20} MiB, choose another --state-dir"
-            ) from error
+            raise no_room(path.parent, size_bytes) from error
+
+
+def no_room(directory: Path, size_bytes: int) -> QueueError:
+    """The error of a disk that cannot hold the queue, with the remedy."""
+    return QueueError(
+        f"no room for the queue in {directory}: it needs {size_bytes / 2**20:.0f} MiB, "
+        "free some space or choose another --state-dir"
+    )
 
 
 def refuse_remote(directory: Path) -> None:
@@ -222,9 +253,9 @@ def filesystem_type(directory: Path) -> str:
     """The type of the file system that holds `directory` (or its nearest existing parent)."""
     place = directory.resolve()
     best, kind = -1, "unknown"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        mount = Path(fields[4].encode().decode("unicode_escape"))
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields = line.split(b" ")
+        mount = Path(os.fsdecode(re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8)]), fields[4])))
         if place.is_relative_to(mount) and len(mount.parts) >= best:
-            best, kind = len(mount.parts), fields[fields.index("-") + 1]
+            best, kind = len(mount.parts), fields[fields.index(b"-") + 1].decode()
     return kind
