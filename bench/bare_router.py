@@ -1,8 +1,12 @@
 """The yardstick: the simplest quick ROUTER, which knows nothing and stores nothing.
 
-`python -m bench.bare_router CHANNEL RANGES`: answers a constant range to each request, *no more*
+`python -m bench.bare_router CHANNEL RANGES`: answers the same range to each request, *no more*
 after so many; ignores outputs but for counting them. It says when it is bound, and at the end the
 times of the first and the last output.
+
+The range is a constant but for its id: the clients name their outputs after it, and one file that
+is written again and again is other work than a new file each time (half of it for one client,
+twice as much for 64 that wait for each other). The replies are made beforehand.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from bench.children import say
 READY = b"Ready for events"
 NO_MORE = b"No more events"
 RANGE = (
-    b'[{"eventRangeID": "1-2-3-4-1", "LFN": "EVNT.1._000001.pool.root.1", "GUID": '
+    b'[{"eventRangeID": "7001-11-301-%d-1", "LFN": "EVNT.1._000001.pool.root.1", "GUID": '
     b'"6b5e0f1c-0000-4000-8000-0123456789ab", "scope": "bench", "startEvent": 4, "lastEvent": 4, '
     b'"PFN": "/data/EVNT.1._000001.pool.root.1"}]'
 )
@@ -28,7 +32,8 @@ def serve(socket: zmq.Socket[bytes], ranges: int) -> tuple[float, float]:
     poller = zmq.Poller()
     poller.register(socket, zmq.POLLIN)
     receive, send, clock = socket.recv_multipart, socket.send_multipart, time.monotonic
-    left, outputs, first = ranges, 0, 0.0
+    replies = [RANGE % k for k in range(1, ranges + 1)]
+    outputs, first = 0, 0.0
     while outputs < ranges:
         poller.poll()
         try:
@@ -37,9 +42,8 @@ def serve(socket: zmq.Socket[bytes], ranges: int) -> tuple[float, float]:
                 if message != READY:
                     outputs += 1
                     first = first or clock()
-                elif left:
-                    left -= 1
-                    send((identity, RANGE))
+                elif replies:
+                    send((identity, replies.pop()))
                 else:
                     send((identity, NO_MORE))
         except zmq.Again:

@@ -27,9 +27,7 @@ def shortened(value: float) -> float:
     return round(value) if value >= 1000 else float(f"{value:.4g}")
 
 
-def compare(
-    bench: str, case: str, unit: str, pairs: list[tuple[float, float]], **more: Any
-) -> Row:
+def compare(bench: str, case: str, unit: str, pairs: list[tuple[float, float]], **more: Any) -> Row:
     """The row of (value, limit) pairs that were measured back to back.
 
     The ratio is the median of the pairs' ratios: other load on the machine hits both of a pair.

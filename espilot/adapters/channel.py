@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -22,6 +21,10 @@ from espilot.errors import LocalError, UsageError
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_NAME = 98
 SOCKET_PREFIX = "/tmp/zmq_"
+
+# As plain numbers: joining flags of an enumeration costs as much as sending a frame.
+_NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK_MORE = _NOBLOCK | int(zmq.SNDMORE)
 
 
 class Sending(Enum):
@@ -35,8 +38,7 @@ class Sending(Enum):
     """The client does not read; try again later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """One message; `pid` is the sender's process at its first message, else None."""
 
     identity: bytes
@@ -69,21 +71,19 @@ class PayloadChannel:
     def receive(self, limit: int) -> list[Incoming]:
         """The messages that wait, at most `limit`, without blocking."""
         messages: list[Incoming] = []
-        receive, more = self.socket.recv, self.socket.getsockopt
+        receive, known = self.socket.recv, self._known
         try:
             while len(messages) < limit:
-                identity = receive(zmq.NOBLOCK)
+                identity = receive(_NOBLOCK)
+                frame = receive(copy=False)
                 pid = None
                 # An unnamed identity is made for one connection, so its process never changes.
                 # A name may be taken over by another process, so it is looked at each time.
-                if identity in self._known and identity[0] == 0:
-                    body = receive()
-                else:
-                    frame = receive(copy=False)
-                    body, pid = frame.bytes, peer_pid(frame)
-                    self._known.add(identity)
-                extra = self._skip_frames() if more(zmq.RCVMORE) else 0
-                messages.append(Incoming(identity, body, pid, extra))
+                if identity[0] != 0 or identity not in known:
+                    pid = peer_pid(frame)
+                    known.add(identity)
+                extra = self._skip_frames() if frame.more else 0
+                messages.append(Incoming(identity, frame.bytes, pid, extra))
         except zmq.Again:
             return messages
         return messages
@@ -91,7 +91,8 @@ class PayloadChannel:
     def send(self, identity: bytes, message: bytes) -> Sending:
         """Send one reply, exactly two frames, without blocking."""
         try:
-            self.socket.send_multipart((identity, message), zmq.NOBLOCK)
+            self.socket.send(identity, _NOBLOCK_MORE)
+            self.socket.send(message, _NOBLOCK)
         except zmq.Again:
             return Sending.BUSY
         except zmq.ZMQError as error:

@@ -28,6 +28,8 @@ OUTPUT_CODE = 1303
 MAX_NO_MORE = 64
 """Requests of one client that get a *no more* each; a flood need not be answered in full."""
 
+Message = tuple[bytes, bytes, int | None]
+"""Identity, body, and the sender's process at its first message."""
 Reply = tuple[bytes, bytes]
 
 
@@ -98,10 +100,8 @@ class Dispatch:
         """Clients that have said something and are not known to be gone."""
         return len(self._clients)
 
-    def handle(
-        self, messages: Iterable[tuple[bytes, bytes, int | None]], now: float
-    ) -> tuple[list[Reply], list[str]]:
-        """Settle a batch of (identity, message, pid); returns replies and complaints to log.
+    def handle(self, messages: Iterable[Message], now: float) -> tuple[list[Reply], list[str]]:
+        """Settle a batch of messages; returns replies and complaints to log.
 
         The replies may be sent: what they say is committed.
         """

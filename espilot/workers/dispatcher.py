@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 
-from espilot.adapters.channel import PayloadChannel, Sending
+from espilot.adapters.channel import Incoming, PayloadChannel, Sending
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
-from espilot.pipeline.dispatch import Dispatch, Reply
+from espilot.pipeline.dispatch import Dispatch, Message, Reply
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
 from espilot.workers.child import Child
 
 BATCH = 512
 """Messages settled in one transaction; more would keep the first client waiting."""
+BATCHES = 16
+"""Batches settled before the loop looks at its other sources again."""
 SILENCE_S = 0.1
 """The channel of a reaped payload counts as drained after so long without a message."""
 DEATH_DELAY_S = 0.02
@@ -50,22 +53,34 @@ class Station:
         child.loop.on_readable(self.channel.socket, self.receive)
 
     def receive(self) -> None:
-        """Settle what waits on the channel."""
-        incoming = self.channel.receive(BATCH)
-        if not incoming:
-            return
-        self._last_message = time.monotonic()
-        self._settle([(i.identity, i.message, i.pid) for i in incoming])
-        for message in incoming:
-            if message.pid is not None:
-                self._watch(message.pid)
-            if message.extra_frames:
-                self._complain("message with extra frames")
+        """Settle what waits on the channel, and what comes meanwhile."""
+        for _ in range(BATCHES):
+            incoming = self.channel.receive(BATCH)
+            if not incoming:
+                return
+            self._last_message = time.monotonic()
+            self._settle(self._gather(incoming))
+
+    def _gather(self, incoming: list[Incoming]) -> Iterator[Message]:
+        """A batch, and what arrives while its outputs are looked at.
+
+        A client sends its next request right behind an output: both are settled together.
+        """
+        room = BATCH
+        while incoming:
+            for identity, message, pid, extra_frames in incoming:
+                yield identity, message, pid
+                if pid is not None:
+                    self._watch(pid)
+                if extra_frames:
+                    self._complain("message with extra frames")
+            room -= len(incoming)
+            incoming = self.channel.receive(room) if room > 0 else []
 
     def look(self) -> None:
         """Something changed in the queue: serve who waits."""
         if self.settled is None:
-            self._settle([])
+            self._settle(())
             self._tell_facts()
 
     def drain(self) -> None:
@@ -89,16 +104,17 @@ class Station:
             self._unwatch(pid)
         self.channel.close()
 
-    def _settle(self, messages: list[tuple[bytes, bytes, int | None]]) -> None:
-        before = self.dispatch.tally.outcomes + self.dispatch.tally.failures
-        handed = self.dispatch.tally.handed_out
+    def _settle(self, messages: Iterable[Message]) -> None:
+        tally = self.dispatch.tally
+        before = tally.outcomes + tally.failures
+        handed = tally.handed_out
         replies, complaints = self.dispatch.handle(messages, time.time())
         self._send(replies)
         for complaint in complaints:
             self._complain(complaint)
-        if self.dispatch.tally.outcomes + self.dispatch.tally.failures > before:
+        if tally.outcomes + tally.failures > before:
             self.child.ring("stageout")
-        if self.dispatch.tally.handed_out > handed or self.dispatch.waiting:
+        if tally.handed_out > handed or self.dispatch.waiting:
             self.child.ring("event-server")
 
     def _send(self, replies: list[Reply]) -> None:
@@ -129,7 +145,7 @@ class Station:
         back = self.dispatch.died(pid)
         self.child.log.info("client", "client ended", pid=pid, returned=len(back))
         if back:
-            self._settle([])
+            self._settle(())
 
     def _unwatch(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid)
