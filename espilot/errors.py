@@ -55,7 +55,14 @@ class MessageError(PayloadError):
 
 
 class OutputError(PayloadError):
-    """An output that cannot be taken: outside the work directory, missing, empty, changed."""
+    """An output that cannot be taken: outside the work directory, missing, empty, changed.
+
+    `code` is the pilot error code that the range is reported with.
+    """
+
+    def __init__(self, text: str, code: int = 1303) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class QueueError(EspilotError):

@@ -22,6 +22,10 @@ _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of an open that say nothing about the file."""
 
 
+TOO_LARGE, MISSING, EMPTY, UNUSABLE = 1124, 1165, 1191, 1303
+"""Pilot error codes of outputs that cannot be taken."""
+
+
 class OutputInspector:
     """Checks outputs below `root` that are not in a `private` directory (state, storage).
 
@@ -48,10 +52,12 @@ class OutputInspector:
         try:
             status = os.lstat(real_path)
         except (OSError, ValueError) as error:
-            raise OutputError(f"output {shown(path)}: {_reason(error)}") from error
+            code = MISSING if isinstance(error, FileNotFoundError) else UNUSABLE
+            raise OutputError(f"output {shown(path)}: {_reason(error)}", code) from error
         mode, size_bytes = status.st_mode, status.st_size
         if not stat.S_ISREG(mode) or not 0 < size_bytes <= self._limit_bytes:
-            raise OutputError(f"output {shown(path)}: {self._defect(mode, size_bytes)}")
+            defect, code = self._defect(mode, size_bytes)
+            raise OutputError(f"output {shown(path)}: {defect}", code)
         return Output(real_path, status.st_dev, status.st_ino, size_bytes, status.st_mtime_ns)
 
     def open_checked(self, output: Output) -> int:
@@ -110,17 +116,18 @@ class OutputInspector:
             if _is_below(real_path, private):
                 raise OutputError(f"output {shown(path)}: inside the private {shown(private)}")
 
-    def _defect(self, mode: int, size_bytes: int) -> str:
-        """Say what is wrong with a file of this mode and size."""
+    def _defect(self, mode: int, size_bytes: int) -> tuple[str, int]:
+        """Say what is wrong with a file of this mode and size, and its pilot error code."""
         kinds = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a directory"))
         for test, kind in kinds:
             if test(mode):
-                return f"is {kind}, not a regular file"
+                return f"is {kind}, not a regular file", UNUSABLE
         if not stat.S_ISREG(mode):
-            return "is a device, fifo or socket, not a regular file"
+            return "is a device, fifo or socket, not a regular file", UNUSABLE
         if size_bytes == 0:
-            return "is empty"
-        return f"has {size_bytes} bytes, over the limit of {self._limit_bytes} bytes"
+            return "is empty", EMPTY
+        text = f"has {size_bytes} bytes, over the limit of {self._limit_bytes} bytes"
+        return text, TOO_LARGE
 
     def _require_unchanged(self, fd: int, output: Output) -> None:
         """Require that the open file is the recorded one, and was reached without any link."""

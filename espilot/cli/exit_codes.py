@@ -17,4 +17,7 @@ LOCAL = 73
 UNAVAILABLE = 75
 """The server or the storage cannot be reached."""
 
+INTERRUPTED = 130
+"""Ended by Ctrl-C before anything was started."""
+
 BY_STATE = {"finished": FINISHED, "failed": FAILED, "drained": DRAINED}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -54,6 +55,13 @@ def main(argv: Sequence[str]) -> int:
     except EspilotError as error:
         sys.stderr.write(f"espilot {args.command}: {error}\n")
         return code_of(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"espilot {args.command}: interrupted\n")
+        return exit_codes.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (the top of the process)
+        traceback.print_exception(error)
+        sys.stderr.write(f"espilot {args.command}: a defect in espilot, see above\n")
+        return exit_codes.DEFECT
 
 
 def code_of(error: EspilotError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TextIO
 
@@ -29,7 +30,8 @@ class Progress:
         now = time.monotonic()
         text = self._line(snapshot, now - self._started)
         if self._terminal:
-            self._out.write(f"\r{text}\x1b[K")
+            columns = shutil.get_terminal_size().columns
+            self._out.write(f"\r{text[: columns - 1]}\x1b[K")
         elif now >= self._next_line and text != self._last:
             self._next_line = now + LINE_EVERY_S
             self._out.write(text + "\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 from espilot import config
 from espilot.adapters.storage import open_storage
+from espilot.adapters.storage.posix import PosixStorage
 from espilot.cli import exit_codes
 from espilot.cli.progress import Progress
 from espilot.errors import ConfigError
@@ -117,7 +118,6 @@ def make_context(
         jobdir=args.local.resolve().parent,
     )
     payload_command(context, "channel")
-    open_storage(context.storage)
     context.logs.mkdir(parents=True, exist_ok=True)
     if prepare_state(context):
         sys.stderr.write(f"going on with the unfinished run in {state.path}\n")
@@ -125,10 +125,9 @@ def make_context(
 
 
 def storage_of(url: str, workdir: Path) -> str:
-    """The storage's URL; a relative directory is relative to where we are."""
-    if not url:
-        return str(workdir / "storage")
-    return url if ":" in url else str(Path(url).resolve())
+    """The storage's directory, or its URL; a relative directory counts from where we are."""
+    storage = open_storage(url or str(workdir / "storage"))
+    return str(storage.directory) if isinstance(storage, PosixStorage) else storage.url
 
 
 def supervise(context: Context, *, quiet: bool) -> Outcome:

@@ -15,9 +15,6 @@ from espilot.errors import OutputError
 from espilot.model import Archive, Counts, DoneRange, FailedRange
 from espilot.ports import RangeQueue
 
-DROP_CODE = 1303
-"""Pilot error code of an output that was lost or changed after its report."""
-
 
 class Packing:
     """The backlog of done ranges, read from the queue bit by bit."""
@@ -50,7 +47,7 @@ class Packing:
         """Commit a sealed archive and what dropped out of it; returns the packed ranges."""
         with self._queue.moves() as moves:
             for range_id, error in dropped:
-                failure = FailedRange(range_id, False, DROP_CODE, str(error)[:500])
+                failure = FailedRange(range_id, False, error.code, str(error)[:500])
                 moves.drop(range_id, failure, now=now)
             if archive is not None:
                 moves.pack(archive)

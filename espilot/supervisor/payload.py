@@ -24,6 +24,7 @@ from espilot.config import PayloadConfig
 from espilot.errors import ConfigError
 from espilot.supervisor import launcher
 from espilot.supervisor.roles import worker_environment
+from espilot.supervisor.statedir import note_run_id
 from espilot.workers.context import Context
 
 PRIVATE_VARIABLES = (
@@ -57,7 +58,15 @@ class PayloadProcess:
         )
         env = payload_environment(context, epoch, channel, self.run_id)
         self.started = time.monotonic()
-        self.child = process.spawn(argv, env=env, pass_fds=(death_fd,))
+        with context.log_file.open("ab") as log_file:
+            self.child = process.spawn(
+                argv,
+                env=env,
+                pass_fds=(death_fd,),
+                stdout=log_file.fileno(),
+                stderr=log_file.fileno(),
+            )
+        note_run_id(context.state, self.run_id)
         self.kill_at: float | None = None
         self._sampler = TreeSampler(self.child.pid)
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from espilot.adapters.disk import remove_path
+from espilot.adapters.proctree import carriers, kill_until_gone
 from espilot.errors import LocalError, QueueError
 from espilot.queue.store import refuse_remote
 
 RUNTIME_PREFIX = "espilot-"
+KILL_S = 10.0
+"""Longest wait for the end of what a predecessor left."""
 
 
 class StateDir:
@@ -61,14 +64,23 @@ class StateDir:
             os.close(fd)
 
     def _make_runtime(self) -> Path:
-        left = read_record(self.path).get("runtime", "")
+        record = read_record(self.path)
+        left, run_id = record.get("runtime", ""), record.get("run_id", "")
         if isinstance(left, str) and Path(left).name.startswith(RUNTIME_PREFIX):
             remove_path(Path(left))
+        if isinstance(run_id, str) and run_id:
+            # Its launcher ends a payload; only when both were killed at once is something left.
+            kill_until_gone(lambda: carriers(run_id), KILL_S)
         # Socket paths have 107 bytes at most, so the directory is not below the work directory.
         runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
         record = {"pid": os.getpid(), "runtime": str(runtime)}
         write_atomically(self.path / "pilot.json", json.dumps(record))
         return runtime
+
+
+def note_run_id(state: Path, run_id: str) -> None:
+    """Write down by what the present payload's processes can be found."""
+    write_atomically(state / "pilot.json", json.dumps(read_record(state) | {"run_id": run_id}))
 
 
 def read_record(state: Path) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class Supervisor:
         self._jobs = 0
         self._storage = "ok"
         self._last_message = 0.0
+        self._waiting = 0
         self._draining = False
         self._ending: tuple[int, str] = (0, "")
         self._signals_seen = 0
@@ -122,9 +123,11 @@ class Supervisor:
                 handler(message)
 
     def _role_is_alive(self, alive: Alive) -> None:
-        last = alive.facts.get("last_message_mono")
-        if alive.role == DISPATCHER and isinstance(last, float):
-            self._last_message = last
+        if alive.role != DISPATCHER:
+            return
+        last, waiting = alive.facts.get("last_message_mono"), alive.facts.get("waiting")
+        if isinstance(last, float) and isinstance(waiting, int):
+            self._last_message, self._waiting = last, waiting
 
     def _server_listens(self, listening: Listening) -> None:
         self._log.info("server", "built-in server listens", url=listening.url)
@@ -297,6 +300,9 @@ class Supervisor:
 
     def _judge(self, counts: Counts, now: float) -> None:
         payload = self._payload.process
+        if self._waiting and not counts.sent:
+            # The payload waits for us, not we for it.
+            self._last_message = now
         verdict = self._monitor.look(payload, last_message_mono=self._last_message, now=now)
         if verdict is None and payload is not None:
             verdict = self._monitor.look_at_end(counts, self._job.phase, now)

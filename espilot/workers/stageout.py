@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from espilot.adapters.archive import (
+    Member,
     Sealed,
     archive_name,
     manifest_path,
@@ -24,7 +25,7 @@ from espilot.core.storage_trouble import (
     StorageTrouble,
     TimePassed,
 )
-from espilot.errors import EspilotError, StorageFatal
+from espilot.errors import EspilotError, OutputError, StorageFatal
 from espilot.model import Archive, ArchiveState, DoneRange, Job
 from espilot.pipeline.packing import Packing, flush_wanted
 from espilot.wire.messages import StorageHealth
@@ -96,13 +97,21 @@ class StageoutWorker:
         )
 
     def _seal(self, job: Job, rows: list[DoneRange]) -> Sealed:
-        return seal(
+        members: list[Member] = []
+        unnamed: list[tuple[str, OutputError]] = []
+        for row in rows:
+            try:
+                members.append(member_of(row, job.output_lfns))
+            except OutputError as error:
+                unnamed.append((row.id, error))
+        sealed = seal(
             self._directory,
             archive_name(job.panda_id, rows[0].id),
-            [member_of(row, job.output_lfns) for row in rows],
+            members,
             job_id=job.panda_id,
             open_output=self._inspector.open_checked,
         )
+        return Sealed(sealed.archive, (*sealed.dropped, *unnamed))
 
     def _sealed(self, sealed: Sealed) -> None:
         self._sealing = False

@@ -43,6 +43,11 @@ class PosixStorage:
         self._storage_id = storage_id
 
     @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._directory.absolute()
+
+    @property
     def url(self) -> str:
         """Where it is."""
         return self._directory.absolute().as_uri()
