@@ -1,0 +1,108 @@
+"""One pilot at a time, and what an earlier one left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from espilot.config import Settings, TaskConfig
+from espilot.errors import LocalError, UsageError
+from espilot.model import EventRange, Job
+from espilot.queue.store import Queue
+from espilot.supervisor.resume import note_run, prepare_state
+from espilot.supervisor.statedir import StateDir
+from espilot.workers.context import Context
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDir]:
+    """A locked state directory."""
+    state = StateDir(tmp_path / "state")
+    yield state
+    state.close()
+
+
+def context_of(state: StateDir, name: str) -> Context:
+    """A context for a task of this name."""
+    task = TaskConfig(name=name, events=10)
+    return Context(
+        workdir=state.path.parent,
+        state=state.path,
+        runtime=state.runtime,
+        storage=str(state.path.parent / "storage"),
+        settings=Settings(task=task),
+    )
+
+
+def test_second_pilot_is_told_the_first(state: StateDir) -> None:
+    """A state directory in use is refused with the pid of its pilot."""
+    with pytest.raises(LocalError, match=f"process {os.getpid()}"):
+        StateDir(state.path)
+
+
+def test_runtime_directory_is_private_and_short(state: StateDir) -> None:
+    """Only we may enter it, and socket paths in it fit into 107 bytes."""
+    assert state.runtime.stat().st_mode & 0o777 == 0o700
+    assert len(str(state.runtime)) < 40
+
+
+def test_runtime_directory_of_a_dead_pilot_is_removed(tmp_path: Path) -> None:
+    """What a killed predecessor left in /tmp goes when the next pilot starts."""
+    first = StateDir(tmp_path / "state")
+    record = (first.path / "pilot.json").read_text()
+    left = first.runtime
+    first.close()
+    left.mkdir()
+    (first.path / "pilot.json").write_text(record)
+    second = StateDir(tmp_path / "state")
+    try:
+        assert not left.exists()
+    finally:
+        second.close()
+
+
+def test_unfinished_task_goes_on(state: StateDir) -> None:
+    """The same task is gone on with; its queue stays."""
+    context = context_of(state, "one")
+    assert not prepare_state(context)
+    queue = Queue(context.queue)
+    with queue.moves() as moves:
+        moves.put_ranges([EventRange("1-2-3-1-1", 1, 1, "f", "g", "s")], now=1.0)
+    queue.close()
+    assert prepare_state(context)
+    queue = Queue(context.queue)
+    assert queue.counts().ready == 1
+    queue.close()
+
+
+def test_another_task_is_refused(state: StateDir) -> None:
+    """An unfinished task is not overwritten by another one; the error names it."""
+    prepare_state(context_of(state, "one"))
+    with pytest.raises(UsageError, match="unfinished task 'one'"):
+        prepare_state(context_of(state, "two"))
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_finished_task_makes_room(state: StateDir, name: str) -> None:
+    """After a task is over, the next run starts anew, also with another task."""
+    context = context_of(state, "one")
+    prepare_state(context)
+    note_run(context, "finished")
+    (context.state / "server.sqlite").touch()
+    assert not prepare_state(context_of(state, name))
+    assert not (context.state / "server.sqlite").exists()
+
+
+def test_finished_task_with_unreported_work_is_kept(state: StateDir) -> None:
+    """What is not reported yet is never thrown away, whatever the record says."""
+    context = context_of(state, "one")
+    prepare_state(context)
+    queue = Queue(context.queue)
+    with queue.moves() as moves:
+        moves.set_job(Job(1, 2, 3, 1, 1, ("o",), "log"), "settling", {})
+    queue.close()
+    note_run(context, "failed")
+    assert prepare_state(context)
