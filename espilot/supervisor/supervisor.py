@@ -69,7 +69,7 @@ class Supervisor:
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
         self._payload = self._new_keeper()
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Hello: lambda hello: self._direct(hello.role),
+            Hello: self._role_says_hello,
             Alive: self._role_is_alive,
             Listening: self._server_listens,
             JobPhase: self._job_moved,
@@ -78,6 +78,7 @@ class Supervisor:
             Settled: self._channel_settled,
             StorageHealth: self._storage_changed,
         }
+        self._told: dict[str, Serve | Work] = {}
         self._job = JobPhase(0, 0, "")
         self._jobs = 0
         self._storage = "ok"
@@ -121,6 +122,10 @@ class Supervisor:
             handler = self._handlers.get(type(message))
             if handler is not None:
                 handler(message)
+
+    def _role_says_hello(self, hello: Hello) -> None:
+        self._told.pop(hello.role, None)
+        self._direct(hello.role)
 
     def _role_is_alive(self, alive: Alive) -> None:
         if alive.role != DISPATCHER:
@@ -183,7 +188,7 @@ class Supervisor:
             mode, reason = channel_mode(
                 payload.life, draining=self._draining, storage=self._storage
             )
-            self._send(role, Serve(payload.epoch, payload.channel, mode, reason))
+            self._tell(role, Serve(payload.epoch, payload.channel, mode, reason))
         elif role == EVENT_SERVER:
             going_on = not self._draining and not self._ending[0]
             work = Work(
@@ -194,7 +199,13 @@ class Supervisor:
                 code=self._ending[0],
                 diag=self._ending[1],
             )
-            self._send(role, work)
+            self._tell(role, work)
+
+    def _tell(self, role: str, directive: Serve | Work) -> None:
+        """Send a directive, if it is another one than the role has."""
+        if self._told.get(role) != directive:
+            self._told[role] = directive
+            self._send(role, directive)
 
     def _send(self, role: str, message: Any) -> None:
         self._control.send(role, envelope.encode(message))
