@@ -12,7 +12,7 @@ from typing import Any
 from espilot import config
 from espilot.adapters.storage import open_storage
 from espilot.adapters.storage.posix import PosixStorage
-from espilot.cli import exit_codes
+from espilot.cli import exit_codes, server
 from espilot.cli.progress import Progress
 from espilot.errors import ConfigError
 from espilot.logs import open_log
@@ -79,6 +79,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Run until the task is done, drained or failed; the exit code."""
     started = time.monotonic()
+    server.require_framework()
     settings = config.read_file(args.local)
     check_task(args.local, settings)
     workdir = args.workdir.resolve()
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         context = make_context(args, settings, workdir, state)
         outcome = supervise(context, quiet=args.json)
-        note_run(context, outcome.state)
+        note_run(context, outcome.task_state)
     finally:
         state.close()
     summary = summarise(outcome, context, time.monotonic() - started)
@@ -173,11 +174,19 @@ def describe(summary: dict[str, Any], outcome: Outcome) -> str:
         lines.append(
             f"failed {ranges['failed']}, fatal {ranges['fatal']}, given back {ranges['released']}"
         )
-    log_file = Path(summary["workdir"]) / "logs" / "pilot.log"
-    lines += [
-        f"outputs: {summary['archives']} archives, {summary['bytes'] / 1e6:.1f} MB, "
-        f"in {summary['storage']}",
-        f"log: {log_file}",
-        f"try next: tar -tf $(ls {summary['storage']}/*.tar | head -1)   # what is inside",
-    ]
+    storage, workdir = summary["storage"], Path(summary["workdir"])
+    if summary["archives"]:
+        size_mb = summary["bytes"] / 1e6
+        lines.append(f"outputs: {summary['archives']} archives, {size_mb:.1f} MB, in {storage}")
+    lines.append(f"log: {workdir / 'logs' / 'pilot.log'}")
+    lines.append(f"try next: {next_step(summary)}")
     return "\n".join(lines) + "\n"
+
+
+def next_step(summary: dict[str, Any]) -> str:
+    """A command worth trying after this run."""
+    if summary["state"] == "drained":
+        return "the same command again, to go on where it stopped"
+    if summary["state"] == "failed":
+        return f"grep -E 'warning|error' {summary['workdir']}/logs/pilot.log   # what went wrong"
+    return f"tar -tf $(ls {summary['storage']}/*.tar | head -1)   # what is inside an archive"

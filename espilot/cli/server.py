@@ -7,11 +7,12 @@ import json
 import sys
 import time
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes
-from espilot.errors import ConfigError, UsageError
+from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.server.options import ServerOptions
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
@@ -77,6 +78,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def require_framework() -> None:
+    """`LocalError` when the built-in server's web framework is not installed."""
+    if find_spec("aiohttp") is None:
+        raise LocalError(_MISSING)
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"not a port: {text!r}")
@@ -95,10 +102,9 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; the exit code."""
-    try:
-        from espilot.server.app import serve
-    except ModuleNotFoundError as error:
-        raise UsageError(_MISSING) from error
+    require_framework()
+    from espilot.server.app import serve
+
     options = ServerOptions(
         sent_timeout_s=args.sent_timeout, heartbeat_timeout_s=args.heartbeat_timeout
     )
