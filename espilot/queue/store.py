@@ -64,8 +64,6 @@ class Queue:
             names = (b"items", b"index", b"archives", b"meta")
             self._dbs = tuple(self._env.open_db(name) for name in names)
             grow_file(directory / "data.mdb", grown_bytes)
-            # A hole in the lock's file would be a SIGBUS when the disk is full.
-            grow_file(directory / "lock.mdb", 0)
         except (OSError, lmdb.Error) as error:
             raise QueueError(f"cannot open the queue in {directory}: {error}") from error
         self._map_bytes = map_bytes
@@ -220,13 +218,16 @@ def require_room(directory: Path, size_bytes: int) -> None:
 
 
 def grow_file(path: Path, size_bytes: int) -> None:
-    """Allocate the file's blocks up to `size_bytes` (0: its size); a full disk is told at once."""
+    """Allocate the file's blocks up to `size_bytes`; a disk too full for it is told at once.
+
+    Never do this to `lock.mdb`: closing it would end LMDB's own POSIX lock on it, and the next
+    process to open the queue would make the mutexes anew under the others.
+    """
     with path.open("r+b") as file:
-        present_bytes = os.fstat(file.fileno()).st_size
-        if 0 < size_bytes <= present_bytes:
+        if os.fstat(file.fileno()).st_size >= size_bytes:
             return
         try:
-            os.posix_fallocate(file.fileno(), 0, size_bytes or present_bytes)
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
         except OSError as error:
             raise no_room(path.parent, size_bytes) from error
 
