@@ -89,6 +89,7 @@ class Dispatch:
         self._assignment = Assignment(max_held)
         self._clients: dict[bytes, Client] = {}
         self._by_key: dict[str, Client] = {}
+        self._replaced: list[str] = []
 
     @property
     def waiting(self) -> int:
@@ -126,7 +127,7 @@ class Dispatch:
 
     def died(self, pid: int) -> list[str]:
         """A client's process is gone and its messages are read: its ranges are ready again."""
-        gone = [client for client in self._clients.values() if client.pid == pid]
+        gone = [client for client in self._by_key.values() if client.pid == pid]
         if not gone:
             return []
         back: list[str] = []
@@ -141,7 +142,7 @@ class Dispatch:
         """The payload is gone and the channel silent: what is still sent is ready again."""
         with self.queue.moves() as moves:
             back = moves.return_sent(epoch=self.epoch)
-        for client in list(self._clients.values()):
+        for client in list(self._by_key.values()):
             self._drop(client)
         return back
 
@@ -177,6 +178,11 @@ class Dispatch:
             round_.replies.append((client.identity, native.pong(said.seq)))
 
     def _welcome_client(self, identity: bytes, message: bytes, pid: int | None) -> Client:
+        former = self._clients.get(identity)
+        if former is not None:
+            # The socket handed the name over: whoever had it hears nothing any more.
+            self._replaced.append(former.key)
+            self._drop(former)
         key = f"{identity.hex()}:{pid or 0}"
         client = Client(identity, key, pid, native.is_native(message))
         self._clients[identity] = client
@@ -187,7 +193,7 @@ class Dispatch:
         try:
             outputs = tuple([self._outputs.inspect(path) for path in said.paths])
         except OutputError as error:
-            return FailedRange(said.id, False, OUTPUT_CODE, str(error)[:500])
+            return FailedRange(said.id, False, error.code, str(error)[:500])
         return Done(said.id, outputs, (said.events, said.cpu_s, said.wall_s))
 
     # -- settling -------------------------------------------------------------------------------
@@ -197,8 +203,11 @@ class Dispatch:
         ended = False
         recorded: list[tuple[Client, str, bool]] = []
         given: list[tuple[str, EventRange]] = []
-        if round_.outcomes or serving:
+        replaced, self._replaced = self._replaced, []
+        if round_.outcomes or serving or replaced:
             with self.queue.moves() as moves:
+                for key in replaced:
+                    moves.return_sent(epoch=self.epoch, owner=key)
                 recorded = [self._record(moves, c, o, now) for c, o in round_.outcomes]
                 for _, range_id, booked in recorded:
                     if booked:
