@@ -90,6 +90,12 @@ class LimitsConfig:
     wall_s: float = setting(0.0, "Longest run; 0 means no limit.")
     live_ranges: int = setting(20000, "Most ranges on the node at the same time.")
     work_ahead_s: float = setting(2.0, "Seconds of work that are fetched ahead.")
+    silent_s: float = setting(
+        15.0, "A process of the pilot that gives no sign of life for so long is replaced."
+    )
+    settle_s: float = setting(
+        1800.0, "Longest time without progress at the end of a job; then the run is left as it is."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,7 @@ def _lower_bounds(settings: Settings) -> list[tuple[str, float, float]]:
         ("stageout.attempts", settings.stageout.attempts, 1),
         ("server.report_max_ranges", settings.server.report_max_ranges, 1),
         ("limits.live_ranges", settings.limits.live_ranges, 1),
+        ("limits.silent_s", settings.limits.silent_s, 2),
     ]
 
 

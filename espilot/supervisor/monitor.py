@@ -34,11 +34,14 @@ class Monitor:
         self._hang: HangClock | None = None
         self._next_tree = 0.0
         self._idle_since: float | None = None
+        self._seen: tuple[str, Counts] | None = None
+        self._seen_mono = 0.0
 
     def suspended(self, gap_s: float) -> None:
         """The machine slept: no clock of ours ran."""
         self._suspended_s += gap_s
         self._started += gap_s
+        self._seen_mono += gap_s
         if self._idle_since is not None:
             self._idle_since += gap_s
 
@@ -73,6 +76,15 @@ class Monitor:
             return None
         text = f"the payload lives {waited:.0f} s after its last range, the limit is {grace_s:g} s"
         return Verdict("payload-end", waited, grace_s, "end-payload", LINGERING, text)
+
+    def stuck_s(self, counts: Counts, phase: str, now: float) -> float:
+        """How long the end of the job has made no progress beyond what it may; 0 when it may."""
+        seen = (phase, counts)
+        if phase not in ("settling", "ending") or seen != self._seen:
+            self._seen, self._seen_mono = seen, now
+            return 0.0
+        stuck_s = now - self._seen_mono
+        return stuck_s if stuck_s > self._settings.limits.settle_s else 0.0
 
     def _look_at_run(self, now: float) -> Verdict | None:
         return limits.wall_time(now - self._started, self._settings.limits.wall_s)

@@ -33,3 +33,19 @@ class Outcome:
     reason: str = ""
     jobs: int = 0
     counts: Counts | None = None
+
+    @property
+    def task_state(self) -> str:
+        """How the task stands: a run may fail for a reason of this node, and its task go on."""
+        return str(self.task.get("state") or "running")
+
+    def complete(self, counts: Counts) -> None:
+        """Add the queue's counts, which also stand for what the server did not tell."""
+        self.counts = counts
+        if not self.task:
+            # Failed ranges may have another attempt, so they do not count as failed for good.
+            self.task = {
+                "finished": counts.finished,
+                "fatal": counts.fatal_total,
+                "events_finished": counts.events,
+            }

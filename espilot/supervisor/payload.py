@@ -24,7 +24,7 @@ from espilot.config import PayloadConfig
 from espilot.errors import ConfigError
 from espilot.supervisor import launcher
 from espilot.supervisor.roles import worker_environment
-from espilot.supervisor.statedir import note_run_id
+from espilot.supervisor.statedir import note_payload
 from espilot.workers.context import Context
 
 PRIVATE_VARIABLES = (
@@ -57,6 +57,7 @@ class PayloadProcess:
             remove=[Path(f"/tmp/zmq_{channel}"), context.runtime],
         )
         env = payload_environment(context, epoch, channel, self.run_id)
+        note_payload(context.state, run_id=self.run_id, channel=channel)
         self.started = time.monotonic()
         with context.log_file.open("ab") as log_file:
             self.child = process.spawn(
@@ -66,7 +67,6 @@ class PayloadProcess:
                 stdout=log_file.fileno(),
                 stderr=log_file.fileno(),
             )
-        note_run_id(context.state, self.run_id)
         self.kill_at: float | None = None
         self._sampler = TreeSampler(self.child.pid)
 

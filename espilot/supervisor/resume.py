@@ -14,7 +14,7 @@ from typing import Any
 from espilot.adapters.disk import remove_path
 from espilot.errors import UsageError
 from espilot.queue.store import Queue
-from espilot.supervisor.statedir import write_atomically
+from espilot.supervisor.statedir import read_object, write_atomically
 from espilot.workers.context import Context
 
 OVER = ("finished", "failed")
@@ -41,18 +41,14 @@ def prepare_state(context: Context) -> bool:
 
 
 def note_run(context: Context, state: str) -> None:
-    """Write down which task this state directory is for, and how its run stands."""
+    """Write down which task this state directory is for, and how the task stands."""
     record = {"task": asdict(context.settings.task), "state": state}
     write_atomically(context.state / "run.json", json.dumps(record))
 
 
 def read_run(state: Path) -> dict[str, Any]:
     """What `note_run` wrote; empty when there is nothing usable."""
-    try:
-        record = json.loads((state / "run.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_object(state / "run.json")
 
 
 def has_live(context: Context) -> bool:

@@ -15,8 +15,6 @@ from espilot.core.restart import RULES, Died, GiveUp, RestartCounter, Started
 from espilot.logs import Log
 from espilot.workers.context import Context
 
-SILENT_S = 15.0
-"""A role whose loop has not turned for so long is killed and replaced."""
 START_S = 60.0
 """So long a role may take from its start to its first message."""
 STOP_S = 5.0
@@ -36,11 +34,11 @@ class Role:
     wanted: bool = True
     facts: dict[str, object] = field(default_factory=dict)
 
-    def silent_s(self, now: float) -> float:
-        """How long its loop has not turned, beyond what it may; negative when all is well."""
+    def is_silent(self, now: float, limit_s: float) -> bool:
+        """Whether its loop has not turned for longer than it may."""
         if self.heard is None:
-            return now - self.started - START_S
-        return now - self.heard - SILENT_S
+            return now - self.started > START_S
+        return now - self.heard > limit_s
 
 
 class Roles:
@@ -101,8 +99,9 @@ class Roles:
 
     def kill_silent(self, now: float) -> None:
         """KILL every role whose loop does not turn; it is restarted when it is reaped."""
+        limit_s = self._context().settings.limits.silent_s
         for role in self._roles.values():
-            if role.child is not None and role.silent_s(now) > 0:
+            if role.child is not None and role.is_silent(now, limit_s):
                 self._log.error("kill", "role is silent", role=role.name, pid=role.child.pid,
                                 silent_s=now - (role.heard or role.started))  # fmt: skip
                 role.child.signal(signal.SIGKILL)

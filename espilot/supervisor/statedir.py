@@ -37,8 +37,9 @@ class StateDir:
         self.runtime = self._make_runtime()
 
     def close(self) -> None:
-        """Remove the runtime directory and let the next pilot in."""
+        """Remove the runtime directory and the channel, and let the next pilot in."""
         remove_path(self.runtime)
+        remove_channel(read_record(self.path))
         (self.path / "pilot.json").unlink(missing_ok=True)
         os.close(self._lock)
 
@@ -71,6 +72,7 @@ class StateDir:
         if isinstance(run_id, str) and run_id:
             # Its launcher ends a payload; only when both were killed at once is something left.
             kill_until_gone(lambda: carriers(run_id), KILL_S)
+        remove_channel(record)
         # Socket paths have 107 bytes at most, so the directory is not below the work directory.
         runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
         record = {"pid": os.getpid(), "runtime": str(runtime)}
@@ -78,18 +80,34 @@ class StateDir:
         return runtime
 
 
-def note_run_id(state: Path, run_id: str) -> None:
-    """Write down by what the present payload's processes can be found."""
-    write_atomically(state / "pilot.json", json.dumps(read_record(state) | {"run_id": run_id}))
+def note_payload(state: Path, *, run_id: str, channel: str) -> None:
+    """Write down how the payload that is about to start can be found, and its channel."""
+    record = read_record(state) | {"run_id": run_id, "channel": channel}
+    write_atomically(state / "pilot.json", json.dumps(record))
+
+
+def remove_channel(record: dict[str, Any]) -> None:
+    """Remove the socket of the last channel, when no dispatcher lived to do it."""
+    channel = record.get("channel")
+    if not isinstance(channel, str) or not channel or "/" in channel:
+        return
+    path = Path(f"/tmp/zmq_{channel}")
+    if path.is_socket():
+        path.unlink(missing_ok=True)
 
 
 def read_record(state: Path) -> dict[str, Any]:
     """What the pilot that uses (or used) a state directory wrote of itself."""
+    return read_object(state / "pilot.json")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when there is nothing usable."""
     try:
-        record = json.loads((state / "pilot.json").read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -49,6 +49,7 @@ GAP_S = 5.0
 """A tick that comes so much late means that the machine, or all of the pilot, was suspended."""
 CANNOT_START, KILLED_BY_SERVER = 1305, 1237
 BUILTIN_SERVER, EVENT_SERVER, DISPATCHER = "builtin-server", "event-server", "dispatcher"
+STAGEOUT = "stageout"
 
 
 class Supervisor:
@@ -125,6 +126,10 @@ class Supervisor:
 
     def _role_says_hello(self, hello: Hello) -> None:
         self._told.pop(hello.role, None)
+        if hello.role == STAGEOUT and self._storage != "ok":
+            # It counts failures anew: of a recovery it would tell only after a trouble of its own.
+            self._storage = "ok"
+            self._direct_all()
         self._direct(hello.role)
 
     def _role_is_alive(self, alive: Alive) -> None:
@@ -307,6 +312,7 @@ class Supervisor:
         if not self._closing:
             counts = self._queue.counts()
             self._judge(counts, now)
+            self._judge_end(counts, now)
             self._on_progress(self._snapshot(counts))
 
     def _judge(self, counts: Counts, now: float) -> None:
@@ -319,6 +325,24 @@ class Supervisor:
             verdict = self._monitor.look_at_end(counts, self._job.phase, now)
         if verdict is not None:
             self._carry_out(verdict)
+
+    def _judge_end(self, counts: Counts, now: float) -> None:
+        """Leave a job that cannot be ended now, with all that it has, to a later run."""
+        reason = ""
+        patience = ("given-up", "trouble") if self._draining else ("given-up",)
+        unshipped = counts.packed and counts.packed == counts.live
+        if self._job.phase == "settling" and unshipped and self._storage in patience:
+            reason = (
+                f"{counts.packed} ranges are in archives that the storage does not take; they are "
+                f"kept in {self._context.archives}, run again to ship them"
+            )
+        elif stuck_s := self._monitor.stuck_s(counts, self._job.phase, now):
+            limit_s = self._context.settings.limits.settle_s
+            reason = f"the end of the job has made no progress for {stuck_s:.0f} s, "
+            reason += f"the limit is {limit_s:g} s; run again to go on"
+        if reason:
+            self._log.error("give-up", reason)
+            self._finish(Outcome(state="drained" if self._draining else "failed", reason=reason))
 
     def _carry_out(self, verdict: Verdict) -> None:
         if verdict.action == "end-job":
@@ -365,7 +389,7 @@ class Supervisor:
 
     def _close(self) -> None:
         if self._outcome is not None:
-            self._outcome.counts = self._queue.counts()
+            self._outcome.complete(self._queue.counts())
         sweep_strangers(set())
         process.reap()
         self._queue.close()
