@@ -63,6 +63,8 @@ class Queue:
             )
             names = (b"items", b"index", b"archives", b"meta")
             self._dbs = tuple(self._env.open_db(name) for name in names)
+            # Who was killed while reading would pin its pages until the map is full.
+            self._env.reader_check()
             grow_file(directory / "data.mdb", grown_bytes)
         except (OSError, lmdb.Error) as error:
             raise QueueError(f"cannot open the queue in {directory}: {error}") from error
