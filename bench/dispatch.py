@@ -12,9 +12,9 @@ from bench.children import BenchError, new_channel, run_payload, running, scratc
 from bench.real_dispatcher import real_dispatcher
 from bench.rows import Emit, compare, rounds
 
-RANGES = {1: 5000, 8: 10_000, 64: 10_000}
+RANGES = {1: 3000, 8: 6000, 64: 6000}
 TINY = {1: 40, 8: 80}
-ROUNDS = 5
+ROUNDS = 7
 BUDGET_S = 9.0
 """No round of a case begins later: the three cases together have 45 s."""
 OUTPUT_BYTES = 100

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from bench.children import scratch
+from bench.rows import Emit, Row, compare, make_row
 from espilot.adapters.archive import Member, archive_name, member_names, seal
 from espilot.adapters.outputs import OutputInspector
 from espilot.model import Output
@@ -22,43 +18,32 @@ _BUFFER_BYTES = 4 * 2**20
 _MB = 1e6
 
 
-def run(emit: Callable[[dict[str, object]], None]) -> None:
+def run(emit: Emit, *, tiny: bool) -> None:
     """Measure each case and emit one row per case."""
     for case, count, size_bytes in _CASES:
-        root = Path(tempfile.mkdtemp(prefix="espilot-bench-"))
-        try:
-            emit(_measure(case, root, count, size_bytes))
-        finally:
-            shutil.rmtree(root)
-    emit(_measure_inspection())
+        with scratch() as root:
+            emit(_measure(case, root, 5 if tiny else count, size_bytes))
+    emit(_measure_inspection(100 if tiny else 20_000))
 
 
-def _measure(case: str, root: Path, count: int, size_bytes: int) -> dict[str, object]:
-    """Seal and copy in turn; the ratio is the median of the rounds."""
+def _measure(case: str, root: Path, count: int, size_bytes: int) -> Row:
+    """Seal and copy in turn."""
     outputs = root / "outputs"
     outputs.mkdir()
     inspector = OutputInspector(outputs, (), size_bytes)
     members = [_make_member(inspector, outputs, k, size_bytes) for k in range(count)]
-    seal_s, copy_s = [], []
-    for number in range(_ROUNDS):
-        copy_s.append(_time_copy(members, root / "copy"))
-        seal_s.append(_time_seal(root, members, inspector, number))
-    ratios = [copied / sealed for copied, sealed in zip(copy_s, seal_s, strict=True)]
     megabytes = count * size_bytes / _MB
-    return {
-        "bench": "packing",
-        "case": case,
-        "value": round(megabytes / statistics.median(seal_s), 1),
-        "unit": "MB/s",
-        "limit": round(megabytes / statistics.median(copy_s), 1),
-        "ratio": round(statistics.median(ratios), 3),
-    }
+    pairs = []
+    for number in range(_ROUNDS):
+        copy_s = _time_copy(members, root / "copy")
+        seal_s = _time_seal(root, members, inspector, number)
+        pairs.append((megabytes / seal_s, megabytes / copy_s))
+    return compare("packing", case, "MB/s", pairs)
 
 
-def _measure_inspection(count: int = 20_000) -> dict[str, object]:
+def _measure_inspection(count: int) -> Row:
     """Time the check of one reported output, the hot path of the dispatcher."""
-    root = Path(tempfile.mkdtemp(prefix="espilot-bench-"))
-    try:
+    with scratch() as root:
         path = root / "output"
         path.write_bytes(b"x")
         inspector = OutputInspector(root, (root / "state", root / "storage"), 10)
@@ -67,9 +52,7 @@ def _measure_inspection(count: int = 20_000) -> dict[str, object]:
         for _ in range(count):
             inspector.inspect(text)
         value = (time.perf_counter() - started) / count * 1e6
-    finally:
-        shutil.rmtree(root)
-    return {"bench": "packing", "case": "inspect", "value": round(value, 2), "unit": "us"}
+    return make_row("packing", "inspect", value, "us")
 
 
 def _make_member(inspector: OutputInspector, directory: Path, k: int, size_bytes: int) -> Member:
@@ -114,11 +97,3 @@ def _copy(output: Output, fd: int, view: memoryview) -> None:
     while count := os.readv(source, [view]):
         os.write(fd, view[:count])
     os.close(source)
-
-
-def _print(row: dict[str, object]) -> None:
-    sys.stdout.write(f"{json.dumps(row)}\n")
-
-
-if __name__ == "__main__":
-    run(_print)
