@@ -1,9 +1,10 @@
-"""A payload may do anything wrong: each fault of the fake payload, and what becomes of the ranges."""
+"""A payload may do anything wrong: each fault of the fake payload, and the fate of the ranges."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,6 @@ def require_some_failed(run: Run, total: int, words: str) -> int:
         ("--parse-error-every 7", "Wrong format"),
         ("--missing-file 7", "missing"),
         ("--empty-file 7", "empty"),
-        ("--change-after-report 7", "changed after it was reported"),
     ],
 )
 def test_failed_ranges_get_their_attempts(
@@ -64,7 +64,6 @@ def test_failed_ranges_get_their_attempts(
     run = start(runner, switch, dialect)
     require_some_failed(run, EVENTS, words)
     assert run.summary["jobs"] > 1
-    assert words in run.log or "failed" in run.log
 
 
 def test_range_without_attempts_left_fails(runner: Runner) -> None:
@@ -75,7 +74,7 @@ def test_range_without_attempts_left_fails(runner: Runner) -> None:
 
 
 def test_lesson_19_paths_outside_are_not_touched(runner: Runner) -> None:
-    """A path outside the work directory fails its range, by `..`, by link or plain; no file goes."""
+    """A path outside the work directory fails its range, by `..`, by link or plain."""
     outside = Path("/etc/passwd")
     before = outside.stat()
     run = start(runner, "--path-outside 5", task={"max_attempts": 1})
@@ -96,6 +95,51 @@ def test_lesson_02_odd_messages_harm_nobody(runner: Runner, switch: str, dialect
     """Repeated, unknown, unreadable and huge messages are counted; every range is finished."""
     run = start(runner, switch, dialect)
     run.require_finished(EVENTS)
+
+
+CHANGER = """
+import os, sys, zmq
+socket = zmq.Context().socket(zmq.DEALER)
+socket.connect("ipc:///tmp/zmq_" + os.environ["PILOT_EVENTRANGECHANNEL"])
+last, done = "", 0
+while True:
+    socket.send(b"Ready for events")
+    reply = socket.recv().decode()
+    # The answer to this request proves that the report before it is settled.
+    if last and done % 3 == 0:
+        {change}
+    if reply == "No more events":
+        break
+    last = os.path.abspath("output." + reply.split('"')[3])
+    with open(last, "w") as file:
+        file.write(reply)
+    socket.send((last + ",ID:" + reply.split('"')[3] + ",CPU:1,WALL:1").encode())
+    done += 1
+socket.close(linger=5000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('open(last, "a").write("changed")', "changed after it was reported"),
+        ("os.unlink(last)", "missing"),
+        ('os.unlink(last); os.symlink("/etc/passwd", last)', "link"),
+        ("os.unlink(last); os.mkfifo(last)", "changed after it was reported"),
+    ],
+)
+def test_lesson_06_output_changed_after_its_report(runner: Runner, change: str, words: str) -> None:
+    """An output that is no longer what was reported fails its range, which is never half there."""
+    script = runner.directory / "changer.py"
+    script.write_text(CHANGER.replace("{change}", change))
+    job = job_text(
+        f"{sys.executable} {script}",
+        events=30,
+        task={"max_attempts": 1},
+        packing={"max_ranges": 1000, "max_age_s": 3.0},
+    )
+    run = runner.start(job)
+    assert require_some_failed(run, 30, words) == 10
 
 
 def test_several_outputs_per_range(runner: Runner) -> None:
@@ -169,14 +213,14 @@ def test_hang_is_found_and_ended(runner: Runner, dialect: str) -> None:
     """A payload without message and CPU use is ended; the verdict names number and limit."""
     run = start(runner, "--hang-after 12 --delay-ms 5", dialect, events=40, payload={"hang_s": 2.0})
     run.require_finished(40)
-    assert re.search(r"used no CPU for \d\.\d+ s, the limit is 2\.0 s", run.log)
+    assert re.search(r"used no CPU for \d+(\.\d+)? s, the limit is 2(\.0+)? s", run.log)
 
 
 def test_payload_that_never_asks_is_a_hang(runner: Runner) -> None:
     """A payload that opens the channel and never asks is found by the hang limit and given up."""
     run = start(runner, "--no-request", payload={"hang_s": 1.0, "restarts": 1})
     assert run.end() == 1
-    assert "the limit is 1.0 s" in run.log
+    assert re.search(r"used no CPU for \d+(\.\d+)? s, the limit is 1(\.0+)? s", run.log)
     assert len(run.account().with_fate("ready")) == EVENTS
 
 
@@ -204,7 +248,7 @@ def test_lesson_29_flooded_stdout_ends_the_job(runner: Runner) -> None:
     )
     assert run.end() == 1
     assert re.search(
-        r"payload\.stdout of the payload has \d+\.\d MB, the limit is 5\.0 MB", run.log
+        r"payload\.stdout of the payload has \d+(\.\d+)? MB, the limit is 5(\.0)? MB", run.log
     )
     require_rest_is_free(run, 2000)
 
@@ -218,7 +262,7 @@ def test_full_workdir_ends_the_job(runner: Runner) -> None:
         limits={"workdir_bytes": 30_000_000},
     )
     assert run.end() == 1
-    assert re.search(r"work directory holds \d+\.\d MB, the limit is 30\.0 MB", run.log)
+    assert re.search(r"work directory holds \d+(\.\d+)? MB, the limit is 30(\.0)? MB", run.log)
     require_rest_is_free(run, 2000)
 
 
@@ -234,7 +278,7 @@ def test_wall_time_ends_the_run(runner: Runner) -> None:
     """At the wall time the run ends; what was made is reported, the rest is free again."""
     run = start(runner, "--delay-ms 20", events=2000, limits={"wall_s": 2.0})
     assert run.end() == 1
-    assert re.search(r"the run has lasted \d\.\d+ s, the limit is 2\.0 s", run.log)
+    assert re.search(r"the run has lasted \d+(\.\d+)? s, the limit is 2(\.0+)? s", run.log)
     require_rest_is_free(run, 2000)
 
 
