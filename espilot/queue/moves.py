@@ -1,5 +1,8 @@
 """One write transaction on the queue: the moves of ranges and archives.
 
+In the hot moves LMDB's arguments are given by position, which is quicker: `get(key, default, db)`,
+`put(key, value, dupdata, overwrite, append, db)`, `delete(key, value, db)`.
+
 Rules:
 
 * A range is in exactly one state; each move asserts the state that it leaves.
@@ -87,13 +90,14 @@ class Moves:
     def put_ranges(self, ranges: Iterable[EventRange], *, now: float) -> int:
         """Add ranges as ready, without touching those that are here; returns how many are new."""
         counts = self._load_counts()
+        put, items, index = self._txn.put, self._items, self._index
         new = 0
         for event_range in ranges:
             key = id_bytes(event_range.id)
             order = counts[MOVES] + 1
             row = [READY, order, rec.pack_range(event_range), "", 0, now, None]
-            if self._txn.put(key, pack_row(row), overwrite=False, db=self._items):
-                self._txn.put(pack_key(READY, order), key, db=self._index)
+            if put(key, pack_row(row), True, False, False, items):
+                put(pack_key(READY, order), key, True, True, False, index)
                 counts[MOVES] = order
                 new += 1
         counts[READY] += new
@@ -127,7 +131,7 @@ class Moves:
             return False
         key, row = found
         events, cpu_s, wall_s = facts
-        whole = rec.read_range(range_id, row[RANGE]).events
+        whole = rec.count_events(row[RANGE])
         events = whole if events is None else min(events, whole)
         row[SINCE] = now
         row[DATA] = (rec.pack_outputs(outputs), events, cpu_s, wall_s)
@@ -297,7 +301,7 @@ class Moves:
         return self._counts
 
     def _get(self, key: bytes) -> Row | None:
-        data = self._txn.get(key, db=self._items)
+        data = self._txn.get(key, None, self._items)
         return None if data is None else unpack_row(data)
 
     def _row(self, key: bytes) -> Row:
@@ -327,28 +331,27 @@ class Moves:
         keys: list[bytes] = []
         if n == 0:
             return keys
-        cursor = self._txn.cursor(db=self._index)
-        found = cursor.set_range(pack_key(code, 0))
-        while found:
-            index_key, key = cursor.item()
-            if index_key[0] != code:
-                break
-            keys.append(key)
-            if len(keys) == n:
-                break
-            found = cursor.next()
-        cursor.close()
+        with self._txn.cursor(self._index) as cursor:
+            if not cursor.set_range(pack_key(code, 0)):
+                return keys
+            for index_key, key in cursor.iternext():
+                if index_key[0] != code:
+                    break
+                keys.append(key)
+                if len(keys) == n:
+                    break
         return keys
 
     def _move(self, key: bytes, row: Row, code: int) -> None:
-        counts = self._load_counts()
-        counts[MOVES] += 1
-        counts[row[STATE]] -= 1
+        counts = self._counts or self._load_counts()
+        txn, index, former, former_order = self._txn, self._index, row[STATE], row[ORDER]
+        order = counts[MOVES] = counts[MOVES] + 1
+        counts[former] -= 1
         counts[code] += 1
-        self._txn.delete(pack_key(row[STATE], row[ORDER]), db=self._index)
-        row[STATE], row[ORDER] = code, counts[MOVES]
-        self._txn.put(key, pack_row(row), db=self._items)
-        self._txn.put(pack_key(code, row[ORDER]), key, db=self._index)
+        txn.delete(pack_key(former, former_order), b"", index)
+        row[STATE], row[ORDER] = code, order
+        txn.put(key, pack_row(row), True, True, False, self._items)
+        txn.put(pack_key(code, order), key, True, True, False, index)
 
     def _delete(self, key: bytes, row: Row) -> None:
         self._load_counts()[row[STATE]] -= 1

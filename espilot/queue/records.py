@@ -83,10 +83,14 @@ def unpack_counts(data: bytes | None) -> list[int]:
 def pack_range(event_range: EventRange) -> bytes:
     """The part of a row that no move changes."""
     r = event_range
-    packed: bytes = msgpack.packb(
-        (r.start_event, r.last_event, r.lfn, r.guid, r.scope, r.pfn), use_bin_type=True
-    )
+    packed: bytes = pack_row((r.start_event, r.last_event, r.lfn, r.guid, r.scope, r.pfn))
     return packed
+
+
+def count_events(packed: bytes) -> int:
+    """The number of events of a row's range."""
+    start, last, *_ = unpack_row(packed)
+    return int(last - start + 1)
 
 
 def read_range(range_id: str, packed: bytes) -> EventRange:
