@@ -31,6 +31,7 @@ from espilot.model import (
 from espilot.queue import records as rec
 from espilot.queue.moves import Moves, queue_error
 
+TABLES = (b"items", b"index", b"archives", b"meta")
 MAP_BYTES = 1 << 30
 GROWN_BYTES = 64 << 20
 LOCK_BYTES = 64 << 10
@@ -61,8 +62,8 @@ class Queue:
                 meminit=False,
                 mode=0o600,
             )
-            names = (b"items", b"index", b"archives", b"meta")
-            self._dbs = tuple(self._env.open_db(name) for name in names)
+            # Takes the lock for a moment: opening waits for a writer, as every write does.
+            self._dbs = tuple(self._env.open_db(name) for name in TABLES)
             # Who was killed while reading would pin its pages until the map is full.
             self._env.reader_check()
             grow_file(directory / "data.mdb", grown_bytes)
