@@ -71,12 +71,8 @@ class Run:
     storage: Path
     stdout_path: Path
     stderr_path: Path
+    database: Path
     runtimes: set[str] = field(default_factory=set)
-
-    @property
-    def database(self) -> Path:
-        """The built-in server's books."""
-        return self.state / "server.sqlite"
 
     @property
     def log(self) -> str:
@@ -182,13 +178,27 @@ class Runner:
         self.workdir = directory / "w"
         self.runs: list[Run] = []
 
-    def start(self, job: str, *arguments: str, env: dict[str, str] | None = None) -> Run:
+    def start(
+        self,
+        job: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        program: list[str] | None = None,
+    ) -> Run:
         """Start the pilot with this job in the one work directory."""
         number = len(self.runs)
         job_file = self.directory / "job.toml"
         job_file.write_text(job)
         files = self.directory / f"stdout-{number}", self.directory / f"stderr-{number}"
-        argv = [*ESPILOT, "run", "--local", str(job_file), "--workdir", str(self.workdir), "--json"]
+        argv = [
+            *(program or ESPILOT),
+            "run",
+            "--local",
+            str(job_file),
+            "--workdir",
+            str(self.workdir),
+            "--json",
+        ]
         with files[0].open("wb") as stdout, files[1].open("wb") as stderr:
             process = subprocess.Popen(
                 [*argv, *arguments],
@@ -198,7 +208,15 @@ class Runner:
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
-        run = Run(process, self.workdir, self.workdir / "state", self.workdir / "storage", *files)
+        state = self.workdir / "state"
+        run = Run(
+            process,
+            self.workdir,
+            state,
+            self.workdir / "storage",
+            *files,
+            database=state / "server.sqlite",
+        )
         self.runs.append(run)
         return run
 

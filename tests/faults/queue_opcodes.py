@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from queue_oracle import (  # noqa: E402
+from queue_oracle import (
     JOB,
     check_queue,
     go_round,
@@ -31,9 +31,9 @@ from queue_oracle import (  # noqa: E402
     range_id,
 )
 
-from espilot.model import RangeState  # noqa: E402
-from espilot.queue import moves as moves_module  # noqa: E402
-from espilot.queue.store import Queue  # noqa: E402
+from espilot.model import RangeState
+from espilot.queue import moves as moves_module
+from espilot.queue.store import Queue
 
 MAP_BYTES = 1 << 17
 NEVER = 1 << 40

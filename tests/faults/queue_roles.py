@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from queue_oracle import (  # noqa: E402
+from queue_oracle import (
     check_queue,
     make_archive,
     make_failure,
@@ -33,12 +33,15 @@ from queue_oracle import (  # noqa: E402
     range_id,
 )
 
-from espilot.model import ArchiveState  # noqa: E402
-from espilot.queue.store import Queue  # noqa: E402
+from espilot.model import ArchiveState
+from espilot.queue import store
+from espilot.queue.store import Queue
 
 RECORD = struct.Struct("<II")
 LIVE, BATCH, PACK = 400, 25, 20
-MAP_BYTES = 8 << 20
+MAP_BYTES = 256 << 20
+"""Far above what lives: until a killed reader is found, no page is used again."""
+GROWN_BYTES = 1 << 20
 IDLE_S = 0.0005
 """An idle role looks again after so long; nothing is synchronised by it."""
 HANG_S = 5.0
@@ -286,6 +289,7 @@ def main() -> int:
     seed, kills, *rest = sys.argv[1:]
     sys.stderr.write(f"seed {seed}\n")
     gc.freeze()
+    store.GROWN_BYTES = GROWN_BYTES
     with tempfile.TemporaryDirectory(prefix="espilot-q", dir="/tmp") as directory:
         place = Place(Path(directory), *rest)
         stage_ = Stage(place, int(seed))

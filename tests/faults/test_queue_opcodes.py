@@ -1,4 +1,4 @@
-"""A process is killed at every Python opcode of each verb: all of a move has happened, or nothing."""
+"""A process is killed at every Python opcode of each verb: a move has happened, or it has not."""
 
 from __future__ import annotations
 
