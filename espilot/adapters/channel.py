@@ -94,6 +94,8 @@ class PayloadChannel:
             self.socket.send(identity, _NOBLOCK_MORE)
             self.socket.send(message, _NOBLOCK)
         except zmq.Again:
+            # The caller gives it up; if it speaks again, its process is looked at anew.
+            self._known.discard(identity)
             return Sending.BUSY
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
@@ -129,6 +131,7 @@ class PayloadChannel:
         try:
             self.socket.bind(address)
         except zmq.ZMQError as error:
+            self.socket.close()
             raise LocalError(f"cannot bind the payload channel {address}: {error}") from None
         finally:
             os.umask(umask)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -111,7 +111,7 @@ class Wakeup:
 
     def clear(self) -> None:
         """Make it unreadable again."""
-        if select.select([self.fd], [], [], 0)[0]:
+        with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
 
     def close(self) -> None:

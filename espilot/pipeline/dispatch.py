@@ -206,16 +206,18 @@ class Dispatch:
         replaced, self._replaced = self._replaced, []
         if round_.outcomes or serving or replaced:
             with self.queue.moves() as moves:
+                recorded = [self._record(moves, c, o, now) for c, o in round_.outcomes]
+                # After the outcomes: the last words of a replaced client still count.
                 for key in replaced:
                     moves.return_sent(epoch=self.epoch, owner=key)
-                recorded = [self._record(moves, c, o, now) for c, o in round_.outcomes]
                 for _, range_id, booked in recorded:
                     if booked:
                         self._assignment.end(range_id)
                 if serving:
                     given, ended = self._hand_out(moves, now)
         self._acknowledge(round_, recorded)
-        self._reply_ranges(round_, given, now)
+        while unwritable := self._reply_ranges(round_, given):
+            given, ended = self._replace(round_, unwritable, now)
         if self._assignment.waiting and (ended or self.mode == "no-more"):
             self._refuse(round_)
 
@@ -254,7 +256,10 @@ class Dispatch:
             elif not booked:
                 round_.garbage.append(f"outcome of a range that is not sent: {shortened(range_id)}")
 
-    def _reply_ranges(self, round_: Round, given: list[tuple[str, EventRange]], now: float) -> None:
+    def _reply_ranges(
+        self, round_: Round, given: list[tuple[str, EventRange]]
+    ) -> list[tuple[str, FailedRange]]:
+        """Reply to whom a range was given; returns the ranges that cannot be written, by client."""
         bunches: dict[bytes, list[EventRange]] = {}
         unwritable: list[tuple[str, FailedRange]] = []
         for key, event_range in given:
@@ -271,23 +276,19 @@ class Dispatch:
         self.tally.handed_out += len(given)
         for identity, bunch in bunches.items():
             round_.replies.append((identity, native.ranges(bunch)))
-        if unwritable:
-            self._fail_unwritable(round_, unwritable, now)
+        return unwritable
 
-    def _fail_unwritable(
+    def _replace(
         self, round_: Round, unwritable: list[tuple[str, FailedRange]], now: float
-    ) -> None:
+    ) -> tuple[list[tuple[str, EventRange]], bool]:
         """Ranges that the text dialect cannot carry fail so; who asked for them gets others."""
         with self.queue.moves() as moves:
-            for _, failure in unwritable:
+            for key, failure in unwritable:
                 moves.fail(failure, epoch=self.epoch, now=now)
-        for key, failure in unwritable:
-            round_.garbage.append(failure.diag)
-            self._assignment.end(failure.id)
-            self._assignment.ask(key)
-        self._settle(round_=(again := Round()), now=now)
-        round_.replies += again.replies
-        round_.garbage += again.garbage
+                round_.garbage.append(failure.diag)
+                self._assignment.end(failure.id)
+                self._assignment.ask(key)
+            return self._hand_out(moves, now)
 
     def _refuse(self, round_: Round) -> None:
         for key, asked in self._assignment.refuse_all().items():

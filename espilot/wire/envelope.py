@@ -33,7 +33,7 @@ def decode(data: bytes) -> Any:
         raise MessageError(f"control message of {len(data)} bytes is over {MAX_BYTES}")
     try:
         body = msgpack.unpackb(data, raw=False, strict_map_key=False)
-    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise MessageError(f"not a control message: {error}") from None
     if not isinstance(body, dict) or body.get("v") != VERSION:
         raise MessageError("not a control message: no version 1")
