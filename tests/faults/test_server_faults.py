@@ -17,8 +17,8 @@ import pytest
 from pilot_run import FAKE, ROOT, Run, eventually, job_text, runner_in
 
 HERE = Path(__file__).resolve().parent
-EVENTS = 120
-JOB = job_text(f"{FAKE} --clients 2 --delay-ms 20", events=EVENTS, server={"timeout_s": 3.0})
+EVENTS = 80
+JOB = job_text(f"{FAKE} --clients 2 --delay-ms 15", events=EVENTS, server={"timeout_s": 3.0})
 UPDATE, ACQUIRE = "event/update_event_ranges", "event/acquire_event_ranges"
 
 
