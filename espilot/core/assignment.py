@@ -19,13 +19,14 @@ class Assignment:
     def __init__(self, max_held: int) -> None:
         self._max_held = max_held
         self._asked: dict[str, int] = {}
+        self._waiting = 0
         self._held: dict[str, int] = {}
         self._holder: dict[str, str] = {}
 
     @property
     def waiting(self) -> int:
         """Requests that wait, of all clients."""
-        return sum(self._asked.values())
+        return self._waiting
 
     @property
     def held(self) -> int:
@@ -35,26 +36,30 @@ class Assignment:
     def ask(self, client: str, n: int = 1) -> None:
         """A client asks for `n` more ranges."""
         self._asked[client] = self._asked.get(client, 0) + n
+        self._waiting += n
 
     def next_owners(self, limit: int) -> list[str]:
         """The clients that shall get the next ranges, one entry per range, at most `limit`."""
         owners: list[str] = []
-        room = {
-            client: min(asked, self._max_held - self._held.get(client, 0))
+        held, most = self._held, self._max_held
+        room = [
+            (client, min(asked, most - held.get(client, 0)))
             for client, asked in self._asked.items()
-        }
+        ]
+        turn = 0
         while room and len(owners) < limit:
-            room = {client: left for client, left in room.items() if left > 0}
-            owners.extend(list(room)[: limit - len(owners)])
-            room = {client: left - 1 for client, left in room.items()}
+            room = [(client, left) for client, left in room if left > turn]
+            owners += [client for client, _ in room[: limit - len(owners)]]
+            turn += 1
         return owners
 
     def give(self, client: str, range_id: str) -> None:
         """A range was given to a client that asked."""
-        self._take_request(client)
         # Whoever was served goes to the end of the line.
-        if client in self._asked:
-            self._asked[client] = self._asked.pop(client)
+        left = self._asked.pop(client) - 1
+        self._waiting -= 1
+        if left:
+            self._asked[client] = left
         self._held[client] = self._held.get(client, 0) + 1
         self._holder[range_id] = client
 
@@ -71,12 +76,12 @@ class Assignment:
 
     def refuse_all(self) -> dict[str, int]:
         """All requests end with *no more*; returns how many each client had."""
-        asked, self._asked = self._asked, {}
+        asked, self._asked, self._waiting = self._asked, {}, 0
         return asked
 
     def leave(self, client: str) -> None:
         """A client is gone, with its requests and what it held."""
-        self._asked.pop(client, None)
+        self._waiting -= self._asked.pop(client, 0)
         for range_id in self.in_hand(client):
             self.end(range_id)
 
@@ -89,12 +94,6 @@ class Assignment:
     def check(self) -> None:
         """The invariants."""
         assert all(n > 0 for n in self._asked.values()), self._asked
+        assert self._waiting == sum(self._asked.values()), self._waiting
         assert all(0 < n <= self._max_held for n in self._held.values()), self._held
         assert sum(self._held.values()) == len(self._holder)
-
-    def _take_request(self, client: str) -> None:
-        left = self._asked[client] - 1
-        if left:
-            self._asked[client] = left
-        else:
-            del self._asked[client]
