@@ -1,0 +1,110 @@
+"""What this process has, to see what a test leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PATIENCE_S = 5.0
+"""How long what a test has ended may take to be gone."""
+SOCKET_PATTERNS = ("zmq_*", "espilot-*")
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What this process has, each under a name for people."""
+
+    fds: frozenset[str]
+    threads: frozenset[str]
+    children: frozenset[str]
+    sockets: frozenset[str]
+
+    def beyond(self, former: Belongings) -> list[str]:
+        """What is here and was not before."""
+        return [
+            f"{kind} {name}"
+            for kind, mine, theirs in (
+                ("descriptor", self.fds, former.fds),
+                ("thread", self.threads, former.threads),
+                ("child", self.children, former.children),
+                ("socket file", self.sockets, former.sockets),
+            )
+            for name in sorted(mine - theirs)
+        ]
+
+
+def belongings() -> Belongings:
+    """What this process has now."""
+    return Belongings(
+        fds=frozenset(_descriptors()),
+        threads=frozenset(f"{t.name} ({t.ident})" for t in threading.enumerate()),
+        children=frozenset(_children()),
+        sockets=frozenset(_socket_files()),
+    )
+
+
+def _descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that lists is closed by now
+            yield f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}"
+
+
+def _children() -> Iterator[str]:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            yield f"{child.pid} {child.name()} ({child.status()})"
+
+
+def _socket_files() -> Iterator[str]:
+    """Socket files in /tmp that this process listens on, or nobody does."""
+    paths = [str(path) for pattern in SOCKET_PATTERNS for path in Path("/tmp").glob(pattern)]
+    held = set(_descriptors_of_sockets())
+    for path in paths:
+        inodes = _inodes_of(path)
+        if held & inodes or not inodes:
+            yield path
+
+
+def _descriptors_of_sockets() -> Iterator[str]:
+    for entry in _descriptors():
+        if "socket:[" in entry:
+            yield entry.partition("socket:[")[2].rstrip("]")
+
+
+def _inodes_of(path: str) -> set[str]:
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return {row[6] for row in rows if row[-1] == path}
+
+
+def leaks(former: Belongings, *, patience_s: float = PATIENCE_S) -> list[str]:
+    """What is new since `former` and does not go away within the patience."""
+    deadline = time.monotonic() + patience_s
+    found = belongings().beyond(former)
+    while found and time.monotonic() < deadline:
+        gc.collect()
+        threading.Event().wait(0.02)
+        found = belongings().beyond(former)
+    if any(name.startswith("socket file") for name in found) and _others_run():
+        # Somebody else's tests on this machine leave socket files for a while: not ours to judge.
+        mine = {f"socket file {path}" for path in _socket_files() if _inodes_of(path)}
+        found = [name for name in found if not name.startswith("socket file") or name in mine]
+    return found
+
+
+def _others_run() -> bool:
+    """Whether a process outside this test run works with espilot."""
+    here = psutil.Process()
+    family = {here.pid, *(p.pid for p in (*here.parents(), *here.children(recursive=True)))}
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if process.info["pid"] not in family and any(w in words for w in ("pytest", "espilot")):
+            return True
+    return False
