@@ -16,8 +16,8 @@ from espilot.cli import exit_codes, server
 from espilot.cli.progress import Progress
 from espilot.errors import ConfigError
 from espilot.logs import open_log
+from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
-from espilot.supervisor.payload import payload_command
 from espilot.supervisor.resume import note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
@@ -118,8 +118,7 @@ def make_context(
         settings=settings,
         jobdir=args.local.resolve().parent,
     )
-    payload_command(context, "channel")
-    context.logs.mkdir(parents=True, exist_ok=True)
+    preflight.check(context)
     if prepare_state(context):
         sys.stderr.write(f"going on with the unfinished run in {state.path}\n")
     return context

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from espilot.adapters.control import ControlLink
 from espilot.adapters.process import guard_against_orphanhood
-from espilot.config import split_input
 from espilot.server.app import serve
 from espilot.server.options import ServerOptions
 from espilot.server.store import Store
-from espilot.server.tasks import read_new_task
 from espilot.wire import envelope
 from espilot.wire.messages import Alive, Hello, Listening
 from espilot.workers.child import hold_shared
 from espilot.workers.context import Context
+from espilot.workers.local_task import read_local_task
 
 ROLE = "builtin-server"
 SENT_TIMEOUT_S = 10.0
@@ -55,18 +51,6 @@ def find_or_create_task(context: Context, options: ServerOptions) -> int:
     store = Store(context.state / "server.sqlite", options, now=now)
     try:
         known = store.task_ids()
-        return known[0] if known else store.create_task(read_new_task(task_table(context)), now)
+        return known[0] if known else store.create_task(read_local_task(context.settings), now)
     finally:
         store.close()
-
-
-def task_table(context: Context) -> dict[str, Any]:
-    """The task as the server makes it; an input file is known there by its name alone."""
-    table = asdict(context.settings.task)
-    inputs = [split_input(text) for text in context.settings.task.inputs]
-    table["inputs"] = [
-        {"lfn": Path(path).name, "events": table["events"] if events is None else events}
-        for path, events in inputs
-    ]
-    table["core_count"] = context.settings.payload.cores
-    return table

@@ -1,0 +1,43 @@
+"""Before anything is started: what cannot work is refused in one line that names it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from espilot.errors import LocalError, StorageFatal
+from espilot.payload.template import parse_template
+from espilot.supervisor.payload import payload_command
+from espilot.workers.context import Context
+from espilot.workers.local_task import read_local_task
+
+
+def check(context: Context) -> None:
+    """Refuse a payload command, a task, a work directory or a storage that cannot be used.
+
+    Makes the work directory. Errors: `UsageError`, `LocalError`, `StorageFatal`.
+    """
+    argv = payload_command(context, "channel")
+    if context.settings.payload.exec:
+        parse_template(argv[argv.index("--") + 1 :])
+    read_local_task(context.settings)
+    try:
+        context.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(
+            f"cannot make the work directory {context.workdir}: {error.strerror}; "
+            "choose another --workdir"
+        ) from None
+    if not os.access(context.workdir, os.W_OK | os.X_OK):
+        raise LocalError(f"cannot write in {context.workdir}; choose another --workdir")
+    if context.storage.startswith("/"):
+        _check_storage(Path(context.storage))
+
+
+def _check_storage(directory: Path) -> None:
+    """A storage directory must exist, or be possible to make."""
+    nearest = next(each for each in (directory, *directory.parents) if each.exists())
+    if not nearest.is_dir():
+        raise StorageFatal(f"storage {directory}: {nearest} is not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StorageFatal(f"storage {directory}: no permission to write in {nearest}")

@@ -1,0 +1,24 @@
+"""The task of a job file, as the built-in server makes it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from espilot.config import Settings, split_input
+from espilot.server.tasks import NewTask, read_new_task
+
+
+def read_local_task(settings: Settings) -> NewTask:
+    """The task that the settings name; its inputs are known to the server by their names alone.
+
+    `UsageError` names the key that no server would take.
+    """
+    table = asdict(settings.task)
+    inputs = [split_input(text) for text in settings.task.inputs]
+    table["inputs"] = [
+        {"lfn": Path(path).name, "events": table["events"] if events is None else events}
+        for path, events in inputs
+    ]
+    table["core_count"] = settings.payload.cores
+    return read_new_task(table)
