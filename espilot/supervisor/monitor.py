@@ -77,14 +77,23 @@ class Monitor:
         text = f"the payload lives {waited:.0f} s after its last range, the limit is {grace_s:g} s"
         return Verdict("payload-end", waited, grace_s, "end-payload", LINGERING, text)
 
-    def stuck_s(self, counts: Counts, phase: str, now: float) -> float:
-        """How long the end of the job has made no progress beyond what it may; 0 when it may."""
-        seen = (phase, counts)
+    def hopeless_end(self, counts: Counts, phase: str, *, no_storage: bool, now: float) -> str:
+        """Why the end of the job is not waited for any longer; "" when it is."""
+        unshipped = counts.packed and counts.packed == counts.live
+        if phase == "settling" and unshipped and no_storage:
+            return (
+                f"{counts.packed} ranges are in archives that the storage does not take; they are "
+                f"kept in {self._context.archives}, run again to ship them"
+            )
+        seen, limit_s = (phase, counts), self._settings.limits.settle_s
         if phase not in ("settling", "ending") or seen != self._seen:
             self._seen, self._seen_mono = seen, now
-            return 0.0
-        stuck_s = now - self._seen_mono
-        return stuck_s if stuck_s > self._settings.limits.settle_s else 0.0
+        if now - self._seen_mono <= limit_s:
+            return ""
+        return (
+            f"the end of the job has made no progress for {now - self._seen_mono:.0f} s, "
+            f"the limit is {limit_s:g} s; run again to go on"
+        )
 
     def _look_at_run(self, now: float) -> Verdict | None:
         return limits.wall_time(now - self._started, self._settings.limits.wall_s)

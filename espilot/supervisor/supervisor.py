@@ -154,6 +154,9 @@ class Supervisor:
             self._payload.new_job()
             self._jobs += 1 if job.panda_id else 0
             self._log.job = job.panda_id or None
+            if self._ending[0] == KILLED_BY_SERVER:
+                # It concerned that job alone; the next one gets what it held.
+                self._ending = (0, "")
         self._job = job
         if job.command == "tobekilled":
             self._end_job(KILLED_BY_SERVER, "the server ordered the job to be killed")
@@ -199,7 +202,7 @@ class Supervisor:
             work = Work(
                 panda_id=self._job.panda_id,
                 fetch=going_on and self._storage == "ok",
-                jobs=going_on,
+                jobs=not self._draining and self._ending[0] in (0, KILLED_BY_SERVER),
                 payload_over=payload.life is Life.OVER,
                 code=self._ending[0],
                 diag=self._ending[1],
@@ -328,18 +331,10 @@ class Supervisor:
 
     def _judge_end(self, counts: Counts, now: float) -> None:
         """Leave a job that cannot be ended now, with all that it has, to a later run."""
-        reason = ""
         patience = ("given-up", "trouble") if self._draining else ("given-up",)
-        unshipped = counts.packed and counts.packed == counts.live
-        if self._job.phase == "settling" and unshipped and self._storage in patience:
-            reason = (
-                f"{counts.packed} ranges are in archives that the storage does not take; they are "
-                f"kept in {self._context.archives}, run again to ship them"
-            )
-        elif stuck_s := self._monitor.stuck_s(counts, self._job.phase, now):
-            limit_s = self._context.settings.limits.settle_s
-            reason = f"the end of the job has made no progress for {stuck_s:.0f} s, "
-            reason += f"the limit is {limit_s:g} s; run again to go on"
+        reason = self._monitor.hopeless_end(
+            counts, self._job.phase, no_storage=self._storage in patience, now=now
+        )
         if reason:
             self._log.error("give-up", reason)
             self._finish(Outcome(state="drained" if self._draining else "failed", reason=reason))

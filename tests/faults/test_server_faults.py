@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -146,6 +147,51 @@ def test_hanging_server(tmp_path: Path) -> None:
         eventually(lambda: "no answer in time" in run.log, what="time-outs")
         server.signal(signal.SIGCONT)
         run.require_finished(EVENTS)
+
+
+def is_carried_out(database: Path, order: str) -> bool:
+    """Give the order (a heartbeat may have undone it) and tell whether it has ended the job."""
+    with closing(sqlite3.connect(database, timeout=10.0)) as db, db:
+        if db.execute("SELECT count(*) FROM job").fetchone()[0] > 1:
+            return True
+        db.execute(order)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("order", "heartbeat_s"),
+    [
+        ("UPDATE job SET command = 'tobekilled' WHERE final = 0", 0.3),
+        ("UPDATE job SET updated_at = 1.0", 600.0),
+        ("UPDATE job SET updated_at = 1.0", 1.5),
+    ],
+    ids=["killed", "lost", "lost-told"],
+)
+def test_killed_or_lost_job_is_followed_by_another(
+    tmp_path: Path, order: str, heartbeat_s: float
+) -> None:
+    """A job that the server kills or counts as lost costs that job; the next one does the rest."""
+    job = JOB.replace("[server]", f"[server]\nheartbeat_s = {heartbeat_s}")
+    job = job.replace(f"events = {EVENTS}", "events = 300")
+    with pilot_and_server(tmp_path, job) as (run, server):
+        run.wait_booked(20)
+        eventually(lambda: is_carried_out(server.database, order), what=order)
+        run.require_finished(300)
+        assert run.summary["jobs"] == 2
+
+
+def test_softkill_drains(tmp_path: Path) -> None:
+    """A soft kill ends the run in good order: what was made is reported, the rest is free."""
+    job = JOB.replace("[server]", "[server]\nheartbeat_s = 0.3").replace(
+        "events = 80", "events = 800"
+    )
+    with pilot_and_server(tmp_path, job) as (run, server):
+        run.wait_booked(20)
+        with closing(sqlite3.connect(server.database, timeout=10.0)) as db, db:
+            db.execute("UPDATE job SET command = 'softkill' WHERE final = 0")
+        assert run.end(30.0) == 3
+        account = run.account()
+        assert len(account.with_fate("finished")) + len(account.with_fate("ready")) == 800
 
 
 def test_no_server_at_the_end(tmp_path: Path) -> None:
