@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +26,7 @@ def _no_leaks() -> Iterator[None]:
     before = belongings()
     yield
     _close_logs()
+    _stop_file_reader()
     found = leaks(before)
     if found:
         pytest.fail("left behind: " + "; ".join(found), pytrace=False)
@@ -36,3 +39,16 @@ def _close_logs() -> None:
             for handler in logger.handlers[:]:
                 logger.removeHandler(handler)
                 handler.close()
+
+
+def _stop_file_reader() -> None:
+    """The library under uproot starts a loop in a thread, once per process, and never ends it."""
+    library = sys.modules.get("fsspec.asyn")
+    loop = library.loop[0] if library else None
+    if library is None or loop is None:
+        return
+    asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    library.iothread[0].join(10)
+    loop.close()
+    library.loop[0] = library.iothread[0] = None
