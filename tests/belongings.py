@@ -87,16 +87,22 @@ def _inodes_of(path: str) -> set[str]:
 def leaks(former: Belongings, *, patience_s: float = PATIENCE_S) -> list[str]:
     """What is new since `former` and does not go away within the patience."""
     deadline = time.monotonic() + patience_s
-    found = belongings().beyond(former)
+    found = _new_since(former)
     while found and time.monotonic() < deadline:
         gc.collect()
         threading.Event().wait(0.02)
-        found = belongings().beyond(former)
-    if any(name.startswith("socket file") for name in found) and _others_run():
-        # Somebody else's tests on this machine leave socket files for a while: not ours to judge.
-        mine = {f"socket file {path}" for path in _socket_files() if _inodes_of(path)}
-        found = [name for name in found if not name.startswith("socket file") or name in mine]
+        found = _new_since(former)
     return found
+
+
+def _new_since(former: Belongings) -> list[str]:
+    found = belongings().beyond(former)
+    files = [name for name in found if name.startswith("socket file")]
+    if not files or not _others_run():
+        return found
+    # Somebody else's tests on this machine leave socket files for a while: not ours to judge.
+    mine = {f"socket file {path}" for path in _socket_files() if _inodes_of(path)}
+    return [name for name in found if name not in files or name in mine]
 
 
 def _others_run() -> bool:

@@ -1,0 +1,98 @@
+"""The phases of a job, and its last word."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from espilot.core.job import (
+    NO_EVENTS,
+    RECOVERABLE,
+    UNKNOWN,
+    Event,
+    Phase,
+    Tally,
+    final_update,
+    next_phase,
+)
+from espilot.model import JobUpdate
+
+
+def update(tally: Tally, code: int = 0, diag: str = "") -> JobUpdate:
+    """The last word."""
+    return final_update(tally, code=code, diag=diag, core_count=4)
+
+
+def tally(finished: int = 0, failed: int = 0, fatal: int = 0, released: int = 0) -> Tally:
+    """Fates."""
+    return Tally(finished, failed, fatal, released, 2 * finished)
+
+
+def test_natural_course() -> None:
+    """Running, exhausted, settling, ending."""
+    phase = Phase.RUNNING
+    course = []
+    for event in (Event.NO_MORE_RANGES, Event.PAYLOAD_OVER, Event.NOTHING_LIVE):
+        phase = next_phase(phase, event)
+        course.append(phase)
+    assert course == [Phase.EXHAUSTED, Phase.SETTLING, Phase.ENDING]
+
+
+def test_payload_that_gives_up_early() -> None:
+    """A payload that is over settles the job although the server has more ranges."""
+    assert next_phase(Phase.RUNNING, Event.PAYLOAD_OVER) is Phase.SETTLING
+
+
+def test_never_back_and_never_skipped() -> None:
+    """No event leads back, and none leads to the end while something is live."""
+    order = list(Phase)
+    for phase, event in itertools.product(Phase, Event):
+        after = next_phase(phase, event)
+        assert order.index(after) >= order.index(phase)
+        if after is Phase.ENDING and phase is not Phase.ENDING:
+            assert (phase, event) == (Phase.SETTLING, Event.NOTHING_LIVE)
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_ending_is_the_end(event: Event) -> None:
+    """After the final update is on its way, nothing changes the phase."""
+    assert next_phase(Phase.ENDING, event) is Phase.ENDING
+
+
+@pytest.mark.parametrize(
+    ("fates", "state", "code", "sub_status"),
+    [
+        (tally(finished=10), "finished", 0, "all_success"),
+        (tally(finished=10, released=5), "finished", 0, "all_success"),
+        (tally(finished=10, failed=2), "finished", RECOVERABLE, "partly_failed"),
+        (tally(finished=10, failed=9, fatal=9), "finished", RECOVERABLE, "mostly_failed"),
+        (tally(finished=5, fatal=5), "finished", RECOVERABLE, "mostly_failed"),
+        (tally(failed=3), "failed", UNKNOWN, "pilot_failed"),
+        (tally(released=3), "failed", UNKNOWN, "pilot_failed"),
+        (tally(), "failed", NO_EVENTS, "pilot_noevents"),
+    ],
+)
+def test_last_word(fates: Tally, state: str, code: int, sub_status: str) -> None:
+    """The state and sub status of a job follow from the fates of its ranges."""
+    last = update(fates)
+    assert (last.state, last.pilot_error_code, last.sub_status) == (state, code, sub_status)
+    assert last.events == fates.events
+    assert bool(last.pilot_error_diag) == bool(code)
+    assert last.core_count == 4
+
+
+def test_reason_from_outside() -> None:
+    """A verdict's code and words go before what the fates would say; the state stays true."""
+    last = update(tally(finished=1, failed=1), 1150, "hung for 2 h")
+    assert (last.state, last.pilot_error_code, last.pilot_error_diag) == (
+        "finished",
+        1150,
+        "hung for 2 h",
+    )
+    assert update(tally(), 1150, "hung").state == "failed"
+
+
+def test_long_reason() -> None:
+    """The server takes 256 characters."""
+    assert len(update(tally(), 1150, "x" * 1000).pilot_error_diag) == 256
