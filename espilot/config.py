@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -152,7 +152,7 @@ def read_file(path: Path) -> Settings:
             table = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     return read_settings(table, str(path))
 
@@ -160,9 +160,11 @@ def read_file(path: Path) -> Settings:
 def read_settings(table: Mapping[str, Any], origin: str) -> Settings:
     """Settings from nested tables; `origin` is named in errors."""
     settings = _read_section(Settings, table, origin, "")
-    for name, value, least in _lower_bounds(settings):
-        if value < least:
-            raise ConfigError(f"{origin}: {name} is {value}, it must be at least {least}")
+    for name, value in _numbers(settings):
+        least = LEAST.get(name, 0)
+        if not least <= value <= LARGEST:
+            bound = f"at least {least}" if not value > LARGEST else f"at most {LARGEST}"
+            raise ConfigError(f"{origin}: {name} is {value}, it must be {bound}")
     inputs = [split_input(text) for text in settings.task.inputs]
     if len(inputs) > 1 and any(events is None for _, events in inputs):
         raise ConfigError(f"{origin}: with several task.inputs each needs its events: PATH:EVENTS")
@@ -174,21 +176,34 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
     return asdict(settings)
 
 
-def _lower_bounds(settings: Settings) -> list[tuple[str, float, float]]:
-    return [
-        ("task.events", settings.task.events, 0),
-        ("task.events_per_range", settings.task.events_per_range, 1),
-        ("task.max_attempts", settings.task.max_attempts, 1),
-        ("payload.cores", settings.payload.cores, 1),
-        ("payload.max_held", settings.payload.max_held, 1),
-        ("payload.restarts", settings.payload.restarts, 1),
-        ("packing.max_ranges", settings.packing.max_ranges, 1),
-        ("stageout.parallel", settings.stageout.parallel, 1),
-        ("stageout.attempts", settings.stageout.attempts, 1),
-        ("server.report_max_ranges", settings.server.report_max_ranges, 1),
-        ("limits.live_ranges", settings.limits.live_ranges, 1),
-        ("limits.silent_s", settings.limits.silent_s, 2),
-    ]
+LEAST: Mapping[str, float] = {
+    "task.events_per_range": 1,
+    "task.max_attempts": 1,
+    "payload.cores": 1,
+    "payload.max_held": 1,
+    "payload.restarts": 1,
+    "payload.output_limit_bytes": 1,
+    "packing.max_ranges": 1,
+    "packing.max_bytes": 1,
+    "stageout.parallel": 1,
+    "stageout.attempts": 1,
+    "server.report_max_ranges": 1,
+    "server.timeout_s": 0.01,
+    "server.connect_timeout_s": 0.01,
+    "server.heartbeat_s": 0.01,
+    "limits.live_ranges": 1,
+    "limits.silent_s": 2,
+}
+"""Least values where zero makes no sense; no number is negative."""
+LARGEST = 2**62
+
+
+def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
+    for section, table in asdict(settings).items():
+        if isinstance(table, dict):
+            for key, value in table.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    yield f"{section}.{key}", value
 
 
 def _read_section(kind: type[T], table: Mapping[str, Any], origin: str, prefix: str) -> T:
@@ -214,9 +229,9 @@ def _read_value(field_: Any, value: Any, origin: str, name: str) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f"{origin}: {name} must be a list of strings")
         return tuple(value)
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+    if kind == "float" and type(value) is int and abs(value) <= LARGEST:
         return float(value)
     expected = {"int": int, "float": float, "str": str, "bool": bool}[kind]
     if not isinstance(value, expected) or (isinstance(value, bool) and kind != "bool"):
-        raise ConfigError(f"{origin}: {name} must be of type {kind}, it is {value!r}")
+        raise ConfigError(f"{origin}: {name} must be of type {kind}, it is {value!r:.60}")
     return value
