@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import zmq
 
@@ -70,13 +71,15 @@ def main(channel: str, ranges: int) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.RCVHWM, 0)
-    socket.bind(f"ipc:///tmp/zmq_{channel}")
+    path = Path(f"/tmp/zmq_{channel}")
+    socket.bind(f"ipc://{path}")
     say(state="bound")
     first, last = serve(socket, ranges)
     say(first=first, last=last, ranges=ranges)
     refuse_rest(socket)
     socket.close(linger=0)
     context.term()
+    path.unlink()
 
 
 if __name__ == "__main__":
