@@ -27,8 +27,13 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
         yield made
 
 
-@pytest.mark.parametrize("dialect", ["text", "native"])
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("role", "dialect"),
+    [
+        *((role, "text") for role in ROLES),
+        *((role, "native") for role in ("dispatcher", "payload", "client")),
+    ],
+)
 def test_lesson_08_killed_role_loses_nothing(runner: Runner, role: str, dialect: str) -> None:
     """Each role is killed once at a random moment; every range ends safe and reported, once."""
     chance = random.Random(f"{role} {dialect}")
@@ -38,7 +43,7 @@ def test_lesson_08_killed_role_loses_nothing(runner: Runner, role: str, dialect:
     run.require_finished(EVENTS)
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ["dispatcher", "event-server", "builtin-server", "payload"])
 def test_role_killed_at_the_start(runner: Runner, role: str) -> None:
     """A role that dies before the first range is booked is replaced, and the run goes on."""
     run = runner.start(job_text(f"{FAKE} --clients 2 --delay-ms 20", events=40))
@@ -67,7 +72,7 @@ def test_stopped_role_is_replaced(runner: Runner, role: str) -> None:
     assert "role is silent" in run.log
 
 
-@pytest.mark.parametrize("moment", [0, 20, 60])
+@pytest.mark.parametrize("moment", [0, 40])
 def test_killed_supervisor_leaves_nothing_and_the_next_run_goes_on(
     runner: Runner, moment: int
 ) -> None:
@@ -100,7 +105,7 @@ def test_supervisor_and_launcher_killed_together(runner: Runner) -> None:
     again.require_finished(EVENTS)
 
 
-@pytest.mark.parametrize("role", ["stageout", "dispatcher", "event-server"])
+@pytest.mark.parametrize("role", ["stageout", "dispatcher"])
 def test_role_killed_again_and_again_ends_the_run(runner: Runner, role: str) -> None:
     """Beyond its restart intensity a role is given up: the run fails soon, and loses nothing."""
     run = runner.start(JOB)

@@ -124,8 +124,8 @@ def test_lost_answers_about_jobs(tmp_path: Path, call: str) -> None:
 
 
 def test_slow_server_keeps_the_payload_busy(tmp_path: Path) -> None:
-    """Answers that take half a second delay the end, and lose nothing."""
-    with pilot_and_server(tmp_path, JOB, answer_delay_s=0.5) as (run, _):
+    """Answers that take a while delay the end, and lose nothing."""
+    with pilot_and_server(tmp_path, JOB, answer_delay_s=0.2) as (run, _):
         run.require_finished(EVENTS)
 
 
