@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ import psutil
 
 PATIENCE_S = 5.0
 """How long what a test has ended may take to be gone."""
+LOOK_EVERY_S, REMEMBERED_S = 5.0, 120.0
 SOCKET_PATTERNS = ("zmq_*", "espilot-*")
 
 
@@ -43,6 +45,7 @@ class Belongings:
 
 def belongings() -> Belongings:
     """What this process has now."""
+    NEIGHBOURS.look()
     return Belongings(
         fds=frozenset(_descriptors()),
         threads=frozenset(f"{t.name} ({t.ident})" for t in threading.enumerate()),
@@ -106,11 +109,34 @@ def _new_since(former: Belongings) -> list[str]:
 
 
 def _others_run() -> bool:
-    """Whether a process outside this test run works with espilot."""
-    here = psutil.Process()
-    family = {here.pid, *(p.pid for p in (*here.parents(), *here.children(recursive=True)))}
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if process.info["pid"] not in family and any(w in words for w in ("pytest", "espilot")):
-            return True
-    return False
+    """Whether somebody else worked with espilot on this machine a short while ago."""
+    return NEIGHBOURS.were_here()
+
+
+class Neighbours:
+    """Processes outside this test run that work with espilot, looked for every few seconds."""
+
+    def __init__(self) -> None:
+        self._looked = self._seen = -math.inf
+
+    def look(self) -> None:
+        """Look around, if the last time is long enough ago."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = now
+        here = psutil.Process()
+        family = {here.pid, *(p.pid for p in (*here.parents(), *here.children(recursive=True)))}
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            words = " ".join(process.info["cmdline"] or ())
+            foreign = process.info["pid"] not in family
+            if foreign and any(word in words for word in ("pytest", "espilot", "bench")):
+                self._seen = now
+
+    def were_here(self) -> bool:
+        """Whether one was seen not long ago."""
+        self.look()
+        return time.monotonic() - self._seen < REMEMBERED_S
+
+
+NEIGHBOURS = Neighbours()

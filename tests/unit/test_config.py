@@ -123,7 +123,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
             read_file(path)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "etc" / "jobs").glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "etc" / "jobs").glob("*.toml")), ids=lambda p: p.name
+)
 def test_jobs_that_we_ship(path: Path) -> None:
     """Every job file of ours is valid."""
     assert read_file(path).task.events > 0
