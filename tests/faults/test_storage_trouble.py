@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,20 +127,60 @@ def test_lesson_07_archive_is_never_repacked(runner: Runner) -> None:
     assert shipped == sealed
 
 
-def test_full_storage(runner: Runner, tmp_path: Path) -> None:
-    """A storage without space is trouble that ends when there is space again."""
-    target = tmp_path / "small"
-    target.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(target)]
+@contextmanager
+def small_disk(target: Path, size: str) -> Iterator[None]:
+    """A small file system at this directory; the test is skipped where it cannot be made."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system takes root")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(target)], check=True)
+
+
+def enlarge(target: Path) -> None:
+    """Give the small file system room."""
+    subprocess.run(["mount", "-o", "remount,size=16m", str(target)], check=True)
+
+
+def test_full_storage(tmp_path: Path) -> None:
+    """A storage without space is trouble that ends when there is space again."""
+    target = tmp_path / "small"
+    target.mkdir()
+    with small_disk(target, "64k"), runner_in(tmp_path) as runner:
         run = runner.start(job_of(120.0), "--storage", str(target))
         run.storage = target
         eventually(lambda: waits_in_trouble(run), what="trouble")
         assert "space" in run.log
-        subprocess.run(["mount", "-o", "remount,size=16m", str(target)], check=True)
+        enlarge(target)
         run.require_finished(EVENTS)
-    finally:
-        runner.close()
-        subprocess.run(["umount", "-l", str(target)], check=True)
+
+
+def test_lesson_05_disk_full_while_packing(tmp_path: Path) -> None:
+    """An archive that finds no room on this node is packed when there is room; nothing is lost."""
+    with runner_in(tmp_path) as runner:
+        job = job_of(120.0, events=80).replace("max_age_s = 0.5", "max_age_s = 1.0")
+        run = runner.start(job.replace("max_ranges = 20", "max_ranges = 1000"))
+        eventually(lambda: "payload started" in run.log, what="payload")
+        with small_disk(run.state / "archives", "16k"):
+            eventually(lambda: "archive not sealed" in run.log, what="failed seal")
+            assert run.booked == 0
+            enlarge(run.state / "archives")
+            run.require_finished(80)
+
+
+def test_lesson_15_full_disk_at_a_drain(tmp_path: Path) -> None:
+    """A drain that cannot pack ends after the time for it; the outputs wait for the next run."""
+    with runner_in(tmp_path) as runner:
+        job = job_of(120.0, events=200).replace("max_age_s = 0.5", "max_age_s = 60.0")
+        job = job.replace("max_ranges = 20", "max_ranges = 1000")
+        job = job.replace("[limits]", "[limits]\nsettle_s = 2.0")
+        run = runner.start(job)
+        eventually(lambda: "payload started" in run.log, what="payload")
+        with small_disk(run.state / "archives", "16k"):
+            eventually(lambda: len(list((run.workdir / "payload-1").glob("output*"))) > 40)
+            run.process.terminate()
+            assert run.end(30.0) == 3
+            assert run_oracle.queued(run.state)["done"] > 40
+        runner.start(job).require_finished(200)
