@@ -2,7 +2,8 @@
 
 Rules:
 
-* What arrived together is settled in one transaction; only then the replies go out.
+* What arrived together is settled in one transaction; only then the replies that depend on it
+  go out. A range is committed as sent before it is sent, maybe some time before (taken ahead).
 * Files are looked at before the transaction, never inside.
 * A range is in the hands of whoever it was sent to until an outcome comes, whoever reports it.
 * A bad message is counted and answered where the dialect has an answer; it never harms another.
@@ -10,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -71,13 +73,20 @@ class Round:
     outcomes: list[tuple[Client, Done | FailedRange]] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     garbage: list[str] = field(default_factory=list)
+    unwritable: list[tuple[str, FailedRange]] = field(default_factory=list)
 
 
 class Dispatch:
     """The dispatcher's decisions for one epoch of the payload."""
 
     def __init__(
-        self, queue: RangeQueue, outputs: OutputTaker, *, epoch: int, max_held: int
+        self,
+        queue: RangeQueue,
+        outputs: OutputTaker,
+        *,
+        epoch: int,
+        max_held: int,
+        most_ahead: int = 0,
     ) -> None:
         self.queue = queue
         self.epoch = epoch
@@ -90,6 +99,9 @@ class Dispatch:
         self._clients: dict[bytes, Client] = {}
         self._by_key: dict[str, Client] = {}
         self._replaced: list[str] = []
+        self._most_ahead = most_ahead
+        self._ahead: deque[EventRange] = deque()
+        self._round = Round()
 
     @property
     def waiting(self) -> int:
@@ -102,15 +114,42 @@ class Dispatch:
         return len(self._clients)
 
     def handle(self, messages: Iterable[Message], now: float) -> tuple[list[Reply], list[str]]:
-        """Settle a batch of messages; returns replies and complaints to log.
+        """Read and settle a batch of messages; returns replies and complaints to log.
 
         The replies may be sent: what they say is committed.
         """
-        round_ = Round()
+        at_once = self.read(messages)
+        replies, garbage = self.settle(now)
+        return at_once + replies, garbage
+
+    def read(self, messages: Iterable[Message]) -> list[Reply]:
+        """Read a batch; the replies may go out at once, before the batch is settled.
+
+        They hand out ranges that were committed as sent ahead of the request. The outcomes of the
+        batch are committed by `settle`, and nothing that depends on them is said before.
+        """
+        round_ = self._round
         for identity, message, pid in messages:
             self._read(round_, identity, message, pid)
+        if self._ahead and self.mode == "serve":
+            owners = self._assignment.next_owners(min(self.waiting, len(self._ahead)))
+            given = [(key, self._ahead.popleft()) for key in owners]
+            round_.unwritable = self._reply_ranges(round_, given)
+        replies, round_.replies = round_.replies, []
+        return replies
+
+    def settle(self, now: float) -> tuple[list[Reply], list[str]]:
+        """Commit what was read; returns the other replies and the complaints."""
+        round_, self._round = self._round, Round()
         self._settle(round_, now)
         return round_.replies, round_.garbage
+
+    def release_ahead(self) -> None:
+        """Nothing is handed out for now: what was taken ahead is ready again."""
+        if self._ahead:
+            with self.queue.moves() as moves:
+                moves.return_ranges([r.id for r in self._ahead], epoch=self.epoch)
+            self._ahead.clear()
 
     def undeliverable(self, replies: Sequence[Reply]) -> int:
         """These replies did not go out: what their clients hold is ready again; says how many."""
@@ -130,16 +169,16 @@ class Dispatch:
         gone = [client for client in self._by_key.values() if client.pid == pid]
         if not gone:
             return []
-        back: list[str] = []
+        back = [i for client in gone for i in self._assignment.in_hand(client.key)]
         with self.queue.moves() as moves:
-            for client in gone:
-                back += moves.return_sent(epoch=self.epoch, owner=client.key)
+            moves.return_ranges(back, epoch=self.epoch)
         for client in gone:
             self._drop(client)
         return back
 
     def settle_epoch(self) -> list[str]:
         """The payload is gone and the channel silent: what is still sent is ready again."""
+        self._ahead.clear()
         with self.queue.moves() as moves:
             back = moves.return_sent(epoch=self.epoch)
         for client in list(self._by_key.values()):
@@ -159,6 +198,7 @@ class Dispatch:
             if kind is Ready:
                 self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
             elif kind is Finished:
+                self._assignment.end(said.id)  # type: ignore[union-attr]
                 round_.outcomes.append((client, self._look(said)))  # type: ignore[arg-type]
             else:
                 self._read_other(round_, client, said)
@@ -170,6 +210,7 @@ class Dispatch:
 
     def _read_other(self, round_: Round, client: Client, said: object) -> None:
         if isinstance(said, Failed):
+            self._assignment.end(said.id)
             failure = FailedRange(said.id, said.fatal, said.code, said.diag)
             round_.outcomes.append((client, failure))
         elif isinstance(said, Hello):
@@ -181,7 +222,7 @@ class Dispatch:
         former = self._clients.get(identity)
         if former is not None:
             # The socket handed the name over: whoever had it hears nothing any more.
-            self._replaced.append(former.key)
+            self._replaced.extend(self._assignment.in_hand(former.key))
             self._drop(former)
         key = f"{identity.hex()}:{pid or 0}"
         client = Client(identity, key, pid, native.is_native(message))
@@ -208,16 +249,14 @@ class Dispatch:
             with self.queue.moves() as moves:
                 recorded = [self._record(moves, c, o, now) for c, o in round_.outcomes]
                 # After the outcomes: the last words of a replaced client still count.
-                for key in replaced:
-                    moves.return_sent(epoch=self.epoch, owner=key)
-                for _, range_id, booked in recorded:
-                    if booked:
-                        self._assignment.end(range_id)
-                if serving:
+                moves.return_ranges(replaced, epoch=self.epoch)
+                if self.mode == "serve":
                     given, ended = self._hand_out(moves, now)
         self._acknowledge(round_, recorded)
-        while unwritable := self._reply_ranges(round_, given):
+        unwritable = round_.unwritable + self._reply_ranges(round_, given)
+        while unwritable:
             given, ended = self._replace(round_, unwritable, now)
+            unwritable = self._reply_ranges(round_, given)
         if self._assignment.waiting and (ended or self.mode == "no-more"):
             self._refuse(round_)
 
@@ -237,10 +276,17 @@ class Dispatch:
         return client, outcome.id, booked
 
     def _hand_out(self, moves: Moves, now: float) -> tuple[list[tuple[str, EventRange]], bool]:
-        """The ranges given, by client; and whether no range will ever come."""
+        """The ranges given, by client; and whether no range will ever come.
+
+        Some more are taken ahead, half as many as are in hand: the next requests are answered from
+        them at once, and their transaction runs while the payload works already.
+        """
         owners = self._assignment.next_owners(self._assignment.waiting)
-        taken = moves.take(owners, epoch=self.epoch, now=now)
+        most = min(self._most_ahead, max(1, self._assignment.held // 2))
+        ahead = [""] * max(0, most - len(self._ahead))
+        taken = moves.take(owners + ahead, epoch=self.epoch, now=now)
         given = list(zip(owners, taken, strict=False))
+        self._ahead.extend(taken[len(owners) :])
         short = len(taken) < len(owners)
         return given, short and moves.phase() in EXHAUSTED_PHASES
 

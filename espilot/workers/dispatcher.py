@@ -19,6 +19,8 @@ BATCH = 512
 """Messages settled in one transaction; more would keep the first client waiting."""
 BATCHES = 16
 """Batches settled before the loop looks at its other sources again."""
+MOST_AHEAD = 64
+"""Ranges that are committed as sent before they are asked for."""
 SILENCE_S = 0.1
 """The channel of a reaped payload counts as drained after so long without a message."""
 DEATH_DELAY_S = 0.02
@@ -39,7 +41,11 @@ class Station:
             context.workdir, context.private, settings.payload.output_limit_bytes
         )
         self.dispatch = Dispatch(
-            child.queue, inspector, epoch=serve.epoch, max_held=settings.payload.max_held
+            child.queue,
+            inspector,
+            epoch=serve.epoch,
+            max_held=settings.payload.max_held,
+            most_ahead=MOST_AHEAD,
         )
         self.dispatch.welcome = self._welcome
         self.channel = PayloadChannel(serve.channel)
@@ -108,7 +114,8 @@ class Station:
         tally = self.dispatch.tally
         before = tally.outcomes + tally.failures
         handed = tally.handed_out
-        replies, complaints = self.dispatch.handle(messages, time.time())
+        self._send(self.dispatch.read(messages))
+        replies, complaints = self.dispatch.settle(time.time())
         self._send(replies)
         for complaint in complaints:
             self._complain(complaint)
@@ -199,6 +206,8 @@ class Dispatcher:
             self.child.send(Bound(serve.epoch))
         self.station.dispatch.mode = serve.mode
         self.station.dispatch.reason = serve.reason or "done"
+        if serve.mode != "serve":
+            self.station.dispatch.release_ahead()
         if serve.mode == "settle":
             self.station.drain()
         else:
