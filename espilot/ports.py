@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -44,8 +44,8 @@ class EventServer(Protocol):
         """Report ranges; repeating the same content is harmless."""
         ...
 
-    def range_statuses(self, job: Job) -> Mapping[str, str]:
-        """The server's status of each range this job holds, by range id without its attempt number.
+    def range_statuses(self, job: Job, wanted: Collection[str] | None = None) -> Mapping[str, str]:
+        """The server's status of the wanted ranges (None: all) that this job holds.
 
         Keys are the first four parts of the id: a fatal report rewrites the fifth.
         """
@@ -180,4 +180,4 @@ class RangeQueue(Protocol):
 
     def failures(self) -> list[FailedRange]: ...
 
-    def archives(self, state: ArchiveState | None = ...) -> list[Archive]: ...
+    def archives(self, state: ArchiveState | None = ..., limit: int = ...) -> list[Archive]: ...

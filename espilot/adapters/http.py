@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -23,6 +24,7 @@ from espilot.wire.panda_reports import count_ranges, write_updates
 
 BODY_LIMIT_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**18
+_SMALL_BYTES = 2**16
 
 
 class PandaV1Server:
@@ -70,11 +72,18 @@ class PandaV1Server:
         status, body = self._call(panda_v1.UPDATE_RANGES, parameters)
         return panda_v1_answers.read_report(status, body, n)
 
-    def range_statuses(self, job: Job) -> Mapping[str, str]:
-        """Status of each range that the job holds, by range id without its attempt number."""
+    def range_statuses(self, job: Job, wanted: Collection[str] | None = None) -> Mapping[str, str]:
+        """Status of the wanted ranges (None: all) that the job holds, by id without its attempt.
+
+        The answer grows with the job, so a large one is not kept but read as it comes.
+        """
         parameters = panda_v1.range_statuses_parameters(job)
-        status, body = self._call(panda_v1.RANGE_STATUSES, parameters)
-        return panda_v1_answers.read_statuses(status, body, job.panda_id)
+        with self._answering(panda_v1.RANGE_STATUSES, parameters) as (status, body):
+            head = body.read_up_to(_SMALL_BYTES)
+            if len(head) < _SMALL_BYTES or status != 200:
+                return panda_v1_answers.read_statuses(status, head, job.panda_id)
+            body.put_back(head)
+            return panda_v1_answers.stream_statuses(body, job.panda_id, wanted)
 
     def update_job(self, job: Job, update: JobUpdate) -> str:
         """A heartbeat or the final update; the command, "" when there is none."""
@@ -106,10 +115,18 @@ class PandaV1Server:
 
     def _call(self, call: panda_v1.Call, parameters: Mapping[str, Any]) -> tuple[int, bytes]:
         """HTTP status and body of one call, within the time limit."""
+        with self._answering(call, parameters) as (status, body):
+            return status, body.read_all()
+
+    @contextmanager
+    def _answering(
+        self, call: panda_v1.Call, parameters: Mapping[str, Any]
+    ) -> Iterator[tuple[int, _Body]]:
+        """HTTP status and the body that is still to be read."""
         deadline = time.monotonic() + self._timeout_s
         try:
             with self._send(call, parameters) as response:
-                return response.status_code, _read_body(response, deadline)
+                yield response.status_code, _Body(response, deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ServerUnavailable(f"{call.name}: {_describe(error)}") from error
 
@@ -140,17 +157,46 @@ def _open_session() -> requests.Session:
     return session
 
 
-def _read_body(response: requests.Response, deadline: float) -> bytes:
-    """The whole body, if it is small enough and comes in time."""
-    body = bytearray()
-    while True:
-        _limit_wait(response, deadline - time.monotonic())
-        piece = response.raw.read1(_CHUNK_BYTES)
-        if not piece:
-            return bytes(body)
-        body += piece
-        if len(body) > BODY_LIMIT_BYTES:
+class _Body:
+    """The body of an answer, as long as it comes in time and is not too large."""
+
+    def __init__(self, response: requests.Response, deadline: float) -> None:
+        self._response = response
+        self._deadline = deadline
+        self._size_bytes = 0
+        self._back = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, as they come; none at the end."""
+        if self._back and size > 0:
+            piece, self._back = self._back[:size], self._back[size:]
+            return piece
+        if size <= 0:
+            return b""
+        _limit_wait(self._response, self._deadline - time.monotonic())
+        piece = self._response.raw.read1(min(size, _CHUNK_BYTES))
+        self._size_bytes += len(piece)
+        if self._size_bytes > BODY_LIMIT_BYTES:
             raise ServerUnavailable(f"the answer is larger than {BODY_LIMIT_BYTES} bytes")
+        return piece
+
+    def put_back(self, data: bytes) -> None:
+        """Have this read again."""
+        self._back = data + self._back
+
+    def read_up_to(self, size: int) -> bytes:
+        """The first `size` bytes, or all where there are less."""
+        pieces = bytearray()
+        while len(pieces) < size:
+            piece = self.read(size - len(pieces))
+            if not piece:
+                break
+            pieces += piece
+        return bytes(pieces)
+
+    def read_all(self) -> bytes:
+        """All of it."""
+        return self.read_up_to(BODY_LIMIT_BYTES + 1)
 
 
 def _limit_wait(response: requests.Response, remaining_s: float) -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from espilot.core.reporting import Fates, needs_statuses, read_answer, read_statuses
+from espilot.core.reporting import Fates, key_of, needs_statuses, read_answer, read_statuses
 from espilot.model import Archive, ArchiveFacts, ArchiveState, Job, RangeReport, ReportBatch
 from espilot.ports import EventServer, RangeQueue
+
+
+MOST_ARCHIVES = 100
+"""Archives looked at for one report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def collect(queue: RangeQueue, max_ranges: int) -> Collected:
         batches.append(ReportBatch(tuple(reports)))
     archives: list[Archive] = []
     room = max_ranges - len(failures)
-    for archive in queue.archives(ArchiveState.STAGED):
+    for archive in queue.archives(ArchiveState.STAGED, MOST_ARCHIVES):
         if archives and len(archive.ids) > room:
             break
         room -= len(archive.ids)
@@ -73,7 +77,8 @@ def send(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answe
     reports = tuple(report for batch in batches for report in batch.ranges)
     answer = server.report(job, batches)
     if answer.accepted is None or needs_statuses(answer.accepted, len(reports)):
-        fates = read_statuses(reports, server.range_statuses(job))
+        wanted = frozenset(key_of(report.id) for report in reports)
+        fates = read_statuses(reports, server.range_statuses(job, wanted))
         return Answered(fates, answer.commands, verified=True)
     return Answered(read_answer(reports, answer.accepted), answer.commands, verified=False)
 

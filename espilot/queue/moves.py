@@ -384,7 +384,7 @@ class Moves:
 def queue_error(error: lmdb.Error) -> QueueError:
     """LMDB's error in our words, with the remedy."""
     if isinstance(error, lmdb.MapFullError):
-        return QueueError("the queue's map is full: lower [limits] live_ranges or raise map_bytes")
+        return QueueError("the queue's map is full: lower [limits] live_ranges")
     # A disk that fills up in the middle of a page shows as an input/output error.
     if isinstance(error, lmdb.DiskError) or "Input/output error" in str(error):
         return QueueError(f"the queue cannot be written, is the disk full? ({error})")

@@ -131,6 +131,11 @@ def pack_archive(archive: Archive) -> bytes:
     return packed
 
 
+def archive_code(data: bytes) -> int:
+    """The state in an archive's row, which is an array with a small number first."""
+    return data[1]
+
+
 def read_archive(name: str, data: bytes) -> Archive:
     """An archive's row as its noun."""
     code, ids, size_bytes, adler32, events, storage_id = unpack_row(data)

@@ -160,11 +160,18 @@ class Queue:
         rows = self._walk(RangeState.SENT, 0)
         return {key.decode(): row[rec.OWNER] for key, row in rows}
 
-    def archives(self, state: ArchiveState | None = None) -> list[Archive]:
-        """All archives (of a state), by name."""
+    def archives(self, state: ArchiveState | None = None, limit: int = 0) -> list[Archive]:
+        """All archives (of a state), by name; at most `limit` of them, unless it is 0."""
+        code = None if state is None else rec.ARCHIVE_CODES[state]
+        found: list[Archive] = []
         with self._read() as txn, txn.cursor(db=self._archives) as cursor:
-            archives = [rec.read_archive(name.decode(), data) for name, data in cursor]
-        return [a for a in archives if state is None or a.state is state]
+            for name, data in cursor:
+                # Their lists of ids are long: those of another state are not unpacked.
+                if code is None or rec.archive_code(data) == code:
+                    found.append(rec.read_archive(name.decode(), data))
+                    if len(found) == limit:
+                        break
+        return found
 
     @property
     def _items(self) -> Any:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
+
+import ijson
 
 from espilot.errors import MessageError, ServerRefused, ServerUnavailable
 from espilot.model import EventRange, Job, ReportAnswer, TaskStatus
@@ -254,6 +256,38 @@ def read_statuses(status: int, body: bytes, panda_id: int) -> Mapping[str, str]:
         if attempt <= attempts.get(key, attempt):
             attempts[key] = attempt
             found[key] = _status_of(row, range_id)
+    return found
+
+
+class Readable(Protocol):
+    """Where the bytes of an answer come from."""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        ...
+
+
+def stream_statuses(
+    source: Readable, panda_id: int, wanted: Collection[str] | None
+) -> Mapping[str, str]:
+    """As `read_statuses`, of a large good answer: only the `wanted` keys are kept (None: all).
+
+    The answer lists every range of the job, so its size grows with the job; the memory does not.
+    """
+    found: dict[str, str] = {}
+    attempts: dict[str, int] = {}
+    rows = 0
+    try:
+        for range_id, row in ijson.kvitems(source, f"data.{panda_id}"):
+            rows += 1
+            key, attempt = _status_key(range_id)
+            if (wanted is None or key in wanted) and attempt <= attempts.get(key, attempt):
+                attempts[key] = attempt
+                found[key] = _status_of(row, range_id)
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise ServerUnavailable(f"server sent broken range statuses: {error!r:.100}") from None
+    if not rows:
+        raise ServerUnavailable(f"server sent no range statuses of job {panda_id}")
     return found
 
 
