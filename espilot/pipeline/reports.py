@@ -12,7 +12,6 @@ from espilot.core.reporting import Fates, key_of, needs_statuses, read_answer, r
 from espilot.model import Archive, ArchiveFacts, ArchiveState, Job, RangeReport, ReportBatch
 from espilot.ports import EventServer, RangeQueue
 
-
 MOST_ARCHIVES = 100
 """Archives looked at for one report."""
 
