@@ -74,6 +74,7 @@ class Round:
     replies: list[Reply] = field(default_factory=list)
     garbage: list[str] = field(default_factory=list)
     unwritable: list[tuple[str, FailedRange]] = field(default_factory=list)
+    asked: bool = False
 
 
 class Dispatch:
@@ -107,6 +108,11 @@ class Dispatch:
     def waiting(self) -> int:
         """Requests that wait."""
         return self._assignment.waiting
+
+    @property
+    def asked(self) -> bool:
+        """Whether what was read and is not settled holds a request."""
+        return self._round.asked
 
     @property
     def clients(self) -> int:
@@ -196,6 +202,7 @@ class Dispatch:
             said = native.parse(message) if client.native else text.parse(message)
             kind = type(said)
             if kind is Ready:
+                round_.asked = True
                 self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
             elif kind is Finished:
                 self._assignment.end(said.id)  # type: ignore[union-attr]

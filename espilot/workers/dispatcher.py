@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from espilot.adapters.channel import Incoming, PayloadChannel, Sending
+from espilot.adapters.loop import Timer
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
 from espilot.pipeline.dispatch import Dispatch, Message, Reply
@@ -21,6 +22,8 @@ BATCHES = 16
 """Batches settled before the loop looks at its other sources again."""
 MOST_AHEAD = 64
 """Ranges that are committed as sent before they are asked for."""
+SETTLE_S = 0.002
+"""Longest time that outcomes without a request wait for their transaction."""
 SILENCE_S = 0.1
 """The channel of a reaped payload counts as drained after so long without a message."""
 DEATH_DELAY_S = 0.02
@@ -51,6 +54,8 @@ class Station:
         self.channel = PayloadChannel(serve.channel)
         self._pidfds: dict[int, int] = {}
         self._complaints = 0
+        self._settling: Timer | None = None
+        self._ended = self._handed_out = 0
         self._last_message = time.monotonic()
         with child.queue.moves() as moves:
             moves.set_epoch(serve.epoch)
@@ -65,7 +70,12 @@ class Station:
             if not incoming:
                 return
             self._last_message = time.monotonic()
-            self._settle(self._gather(incoming))
+            self._send(self.dispatch.read(self._gather(incoming)))
+            if self.dispatch.asked:
+                self._settle()
+            elif self._settling is None:
+                # A client asks right after its report: the request is not to wait for a commit.
+                self._settling = self.child.loop.call_later(SETTLE_S, self._settle)
 
     def _gather(self, incoming: list[Incoming]) -> Iterator[Message]:
         """A batch, and what arrives while its outputs are looked at.
@@ -86,12 +96,13 @@ class Station:
     def look(self) -> None:
         """Something changed in the queue: serve who waits."""
         if self.settled is None:
-            self._settle(())
+            self._settle()
             self._tell_facts()
 
     def drain(self) -> None:
         """The payload is reaped: when the channel is silent, its sent ranges become ready."""
         self.receive()
+        self._settle()
         if time.monotonic() - self._last_message < SILENCE_S:
             self.child.loop.call_later(SILENCE_S, self.drain)
             return
@@ -110,19 +121,21 @@ class Station:
             self._unwatch(pid)
         self.channel.close()
 
-    def _settle(self, messages: Iterable[Message]) -> None:
-        tally = self.dispatch.tally
-        before = tally.outcomes + tally.failures
-        handed = tally.handed_out
-        self._send(self.dispatch.read(messages))
+    def _settle(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         replies, complaints = self.dispatch.settle(time.time())
         self._send(replies)
         for complaint in complaints:
             self._complain(complaint)
-        if tally.outcomes + tally.failures > before:
+        tally = self.dispatch.tally
+        ended = tally.outcomes + tally.failures
+        if ended > self._ended:
             self.child.ring("stageout")
-        if tally.handed_out > handed or self.dispatch.waiting:
+        if tally.handed_out > self._handed_out or self.dispatch.waiting:
             self.child.ring("event-server")
+        self._ended, self._handed_out = ended, tally.handed_out
 
     def _send(self, replies: list[Reply]) -> None:
         lost = [r for r in replies if self.channel.send(*r) is not Sending.SENT]
@@ -149,10 +162,11 @@ class Station:
         if self.settled is not None:
             return
         self.receive()
+        self._settle()
         back = self.dispatch.died(pid)
         self.child.log.info("client", "client ended", pid=pid, returned=len(back))
         if back:
-            self._settle(())
+            self._settle()
 
     def _unwatch(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid)
