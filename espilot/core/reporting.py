@@ -4,6 +4,8 @@
 * Any doubt (no usable answer, a wrong length, a refusal) is settled by the statuses that the server
   holds, because the update may have been executed before its answer was lost.
 * The first final status wins at the server: a range that ended otherwise there is lost to us.
+* A report is only as good as its worst item: while nothing gets through it is halved, until the
+  culprit is alone; what fails alone `MOST_ALONE` times goes back, so that a job always ends.
 """
 
 from __future__ import annotations
@@ -59,3 +61,28 @@ def read_statuses(reports: Sequence[RangeReport], statuses: Mapping[str, str]) -
         else:
             lost.add(report.id)
     return Fates(frozenset(booked), frozenset(again), frozenset(lost))
+
+
+MOST_ALONE = 5
+"""Failures of a report of a single item, after which the item is given back."""
+
+
+class ReportSize:
+    """How many ranges the next report shall hold."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.ranges = most
+        self._alone = 0
+
+    def progressed(self) -> None:
+        """Something got through: back to the full size."""
+        self.ranges, self._alone = self._most, 0
+
+    def failed(self) -> bool:
+        """Nothing got through; returns whether the (single) item is to be given back."""
+        if self.ranges > 1:
+            self.ranges //= 2
+            return False
+        self._alone += 1
+        return self._alone >= MOST_ALONE

@@ -39,7 +39,10 @@ class Answered:
 
 
 def collect(queue: RangeQueue, max_ranges: int) -> Collected:
-    """What waits to be reported: failures and whole archives, about `max_ranges` in all."""
+    """What waits to be reported: failures and whole archives, about `max_ranges` in all.
+
+    With `max_ranges` 1 it is a single failure or archive.
+    """
     batches: list[ReportBatch] = []
     failures = queue.failures()[:max_ranges]
     if failures:
@@ -51,7 +54,7 @@ def collect(queue: RangeQueue, max_ranges: int) -> Collected:
     archives: list[Archive] = []
     room = max_ranges - len(failures)
     for archive in queue.archives(ArchiveState.STAGED, MOST_ARCHIVES):
-        if archives and len(archive.ids) > room:
+        if batches and len(archive.ids) > room:
             break
         room -= len(archive.ids)
         archives.append(archive)
@@ -97,8 +100,8 @@ def book(queue: RangeQueue, collected: Collected, fates: Fates) -> int:
     return ended
 
 
-def give_up(answered: Answered, ids: frozenset[str]) -> Answered:
-    """Count these ranges as no longer ours instead of reporting them again."""
+def give_up(answered: Answered) -> Answered:
+    """Count what the server did not decide as no longer ours."""
     f = answered.fates
-    fates = Fates(f.booked, f.again - ids, f.lost | ids)
+    fates = Fates(f.booked, frozenset(), f.lost | f.again)
     return Answered(fates, answered.commands, answered.verified)

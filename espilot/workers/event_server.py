@@ -19,6 +19,7 @@ from espilot.adapters.http import PandaV1Server
 from espilot.config import split_input
 from espilot.core.job import Event, Phase, Tally, final_update, next_phase
 from espilot.core.prefetch import Prefetch
+from espilot.core.reporting import ReportSize
 from espilot.core.retry import Backoff
 from espilot.errors import EspilotError, ServerRefused
 from espilot.model import Counts, EventRange, Job, JobRecord, JobUpdate, RangeState, TaskStatus
@@ -29,8 +30,6 @@ from espilot.workers.child import Child
 
 NO_JOB_PAUSE_S = 0.5
 """First pause after "no job"; the built-in server may be about to release one."""
-RESENDS = 5
-"""Rounds in which the server neither books nor refuses a report, before it is given back."""
 
 
 class Flow:
@@ -92,7 +91,7 @@ class EventServerWorker:
         self._updates = Flow(self, "updates")
         self._prefetch = self._new_prefetch()
         self._put = 0
-        self._resends: dict[str, int] = {}
+        self._report_size = ReportSize(child.settings.server.report_max_ranges)
         self._next_heartbeat = 0.0
         self._task_over: TaskOver | None = None
         self._final: JobUpdate | None = None
@@ -145,6 +144,9 @@ class EventServerWorker:
         """The server said a definite no to a call of this flow."""
         if flow == "ranges":
             self._enter(next_phase(self._phase, Event.NO_MORE_RANGES))
+        elif flow == "reports":
+            # Maybe for its content, maybe for our rights: smaller, but never given back for it.
+            self._report_size.failed()
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -298,7 +300,7 @@ class EventServerWorker:
         assert self.record is not None
         if not self._reports.due:
             return
-        collected = reports.collect(self.child.queue, self.child.settings.server.report_max_ranges)
+        collected = reports.collect(self.child.queue, self._report_size.ranges)
         if collected.batches:
             job = self.record.job
             self._reports.call(
@@ -308,31 +310,25 @@ class EventServerWorker:
 
     def _reported(self, collected: reports.Collected, answered: reports.Answered) -> None:
         assert self.record is not None
-        fates = self._limit_resends(collected, answered)
-        ended = reports.book(self.child.queue, collected, fates.fates)
+        ended = reports.book(self.child.queue, collected, answered.fates)
         self.child.log.info("report", "ranges reported", n=len(collected.reports), ended=ended,
                             verified=answered.verified, again=len(answered.fates.again),
                             lost=len(answered.fates.lost))  # fmt: skip
         self._obey(answered.commands.get(self.record.job.panda_id, ""))
-        if fates.fates.again:
+        if ended:
+            self._report_size.progressed()
+        elif self._report_size.failed():
+            self._give_up_report(collected, reports.give_up(answered))
+        else:
             self._reports.pause(self.child.settings.server.retry_min_s)
         self.child.ring("stageout")
 
-    def _limit_resends(
-        self, collected: reports.Collected, answered: reports.Answered
-    ) -> reports.Answered:
-        """After `RESENDS` rounds without a decision a range counts as no longer ours."""
-        tired = set()
-        for range_id in answered.fates.again:
-            self._resends[range_id] = self._resends.get(range_id, 0) + 1
-            if self._resends[range_id] >= RESENDS:
-                tired.add(range_id)
-                self.child.log.error("report", "report never booked, range given back",
-                                     range=range_id, rounds=RESENDS)  # fmt: skip
-        for report in collected.reports:
-            if report.id in tired or report.id not in answered.fates.again:
-                self._resends.pop(report.id, None)
-        return reports.give_up(answered, frozenset(tired))
+    def _give_up_report(self, collected: reports.Collected, answered: reports.Answered) -> None:
+        """A single item that never gets through goes back, or the job would never end."""
+        self.child.log.error("report", "never booked, given back",
+                             first=collected.reports[0].id, n=len(answered.fates.lost))  # fmt: skip
+        reports.book(self.child.queue, collected, answered.fates)
+        self._report_size.progressed()
 
     def _heartbeat(self, counts: Counts) -> None:
         assert self.record is not None

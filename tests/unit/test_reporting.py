@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espilot.core.reporting import key_of, needs_statuses, read_answer, read_statuses
+from espilot.core.reporting import ReportSize, key_of, needs_statuses, read_answer, read_statuses
 from espilot.model import RangeReport
 
 REPORTS = tuple(RangeReport(f"7-17-3-{n}-1", "finished") for n in range(1, 4))
@@ -84,3 +84,24 @@ def test_each_range_has_one_fate(holds: list[str | None]) -> None:
     fates = read_statuses(reports, statuses)
     together = [*fates.booked, *fates.again, *fates.lost]
     assert sorted(together) == sorted(r.id for r in reports)
+
+
+def test_a_report_is_halved_until_its_culprit_is_alone() -> None:
+    """While nothing gets through a report shrinks to one item; after five of those it goes back."""
+    size = ReportSize(1000)
+    steps = 0
+    while size.ranges > 1:
+        assert not size.failed()
+        steps += 1
+    assert steps == 9
+    assert [size.failed() for _ in range(5)] == [False, False, False, False, True]
+
+
+def test_progress_restores_the_full_report() -> None:
+    """One report that gets through ends the caution."""
+    size = ReportSize(8)
+    size.failed()
+    size.failed()
+    assert size.ranges == 2
+    size.progressed()
+    assert size.ranges == 8
