@@ -152,6 +152,8 @@ def test_hanging_server(tmp_path: Path) -> None:
 def is_carried_out(database: Path, order: str) -> bool:
     """Give the order (a heartbeat may have undone it) and tell whether it has ended the job."""
     with closing(sqlite3.connect(database, timeout=10.0)) as db, db:
+        # Else the next job could come in between, and be hit as well.
+        db.execute("BEGIN IMMEDIATE")
         if db.execute("SELECT count(*) FROM job").fetchone()[0] > 1:
             return True
         db.execute(order)
