@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-LARGEST_REQUEST = 5000
-"""Ranges in one request; servers time out on larger ones."""
+LARGEST_REQUEST = 1000
+"""Ranges in one request: more would only take memory on both sides, and servers time out."""
 GROWTH = 8
 """The target grows at most so many times from one request to the next."""
 

@@ -64,7 +64,7 @@ class Moves:
     def __init__(self, env: Any, items: Any, index: Any, archives: Any, meta: Any) -> None:
         self._items, self._index, self._archives, self._meta = items, index, archives, meta
         self._counts: list[int] | None = None
-        self._txn = env.begin(write=True)
+        self._txn = env.begin(None, None, True)
 
     def __enter__(self) -> Moves:
         return self
@@ -72,16 +72,10 @@ class Moves:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                if self._counts is not None:
-                    self._txn.put(COUNTS_KEY, rec.pack_counts(self._counts), db=self._index)
-                self._txn.commit()
-        except lmdb.Error as failure:
-            raise queue_error(failure) from failure
-        finally:
-            # Does nothing after a commit; whatever else happened, the lock must not stay taken.
-            self._txn.abort()
+        if kind is None:
+            self._commit()
+            return
+        self._txn.abort()
         if isinstance(error, lmdb.Error):
             raise queue_error(error) from error
 
@@ -295,9 +289,22 @@ class Moves:
 
     # -- the mechanics --------------------------------------------------------------------------
 
+    def _commit(self) -> None:
+        txn, counts = self._txn, self._counts
+        try:
+            if counts is not None:
+                txn.put(COUNTS_KEY, rec.pack_counts(counts), True, True, False, self._index)
+            txn.commit()
+        except BaseException as failure:
+            # Whatever happened, the lock must not stay taken.
+            txn.abort()
+            if isinstance(failure, lmdb.Error):
+                raise queue_error(failure) from failure
+            raise
+
     def _load_counts(self) -> list[int]:
         if self._counts is None:
-            self._counts = rec.unpack_counts(self._txn.get(COUNTS_KEY, db=self._index))
+            self._counts = rec.unpack_counts(self._txn.get(COUNTS_KEY, None, self._index))
         return self._counts
 
     def _get(self, key: bytes) -> Row | None:
@@ -331,15 +338,17 @@ class Moves:
         keys: list[bytes] = []
         if n == 0:
             return keys
-        with self._txn.cursor(self._index) as cursor:
-            if not cursor.set_range(pack_key(code, 0)):
-                return keys
-            for index_key, key in cursor.iternext():
-                if index_key[0] != code:
-                    break
-                keys.append(key)
-                if len(keys) == n:
-                    break
+        # Not closed: it ends with the transaction, which is short.
+        cursor = self._txn.cursor(self._index)
+        found = cursor.set_range(pack_key(code, 0))
+        while found:
+            index_key, key = cursor.item()
+            if index_key[0] != code:
+                break
+            keys.append(key)
+            if len(keys) == n:
+                break
+            found = cursor.next()
         return keys
 
     def _move(self, key: bytes, row: Row, code: int) -> None:

@@ -110,16 +110,24 @@ def statuses(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Status of the ranges that each (task, job) holds, by PandaID and range id."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
+    # Most ranges of a large job have the same status: they share one object.
+    shared: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def status_of(row: sqlite3.Row) -> dict[str, Any]:
+        facts = (row["status"], row["error_code"], row["error_diag"])
+        if facts not in shared:
+            name = EventStatus(facts[0]).name.lower()
+            shared[facts] = {"status": name, "error": facts[1], "dialog": facts[2]}
+        return shared[facts]
+
     for task_id, panda_id in jobs:
         rows = db.execute(
             "SELECT * FROM event WHERE owner = ? AND task_id = ?", (panda_id, task_id)
         )
         found[str(panda_id)] = {
-            f"{task_id}-{panda_id}-{row['file_id']}-{row['process_id']}-{row['attempt_nr']}": {
-                "status": EventStatus(row["status"]).name.lower(),
-                "error": row["error_code"],
-                "dialog": row["error_diag"],
-            }
+            f"{task_id}-{panda_id}-{row['file_id']}-{row['process_id']}-{row['attempt_nr']}": (
+                status_of(row)
+            )
             for row in rows
         }
     return found
