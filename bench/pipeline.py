@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.children import RUN_S, BenchError, last_json, scratch
 from bench.pilot import pilot, write_job
-from bench.proc import PAYLOAD, peak_bytes, pilot_processes
+from bench.proc import PAYLOAD, own_bytes, pilot_processes
 from bench.rows import Emit, make_row
 
 SIZES = (2000, 20_000)
@@ -57,7 +57,7 @@ def watch(process: subprocess.Popen[str]) -> Peaks:
     while time.monotonic() < deadline:
         for pid, role in pilot_processes(process.pid).items():
             if role != PAYLOAD:
-                peaks[role] = max(peaks.get(role, 0), peak_bytes(pid))
+                peaks[role] = max(peaks.get(role, 0), own_bytes(pid))
         try:
             process.wait(SAMPLE_S)
             return peaks

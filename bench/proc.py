@@ -44,9 +44,13 @@ def command_line(pid: int) -> list[str]:
     return read(Path(f"/proc/{pid}/cmdline")).split("\0")
 
 
-def peak_bytes(pid: int) -> int:
-    """The largest resident size that a process ever had; 0 when it is gone."""
-    return _field_bytes(Path(f"/proc/{pid}/status"), "VmHWM:")
+def own_bytes(pid: int) -> int:
+    """Memory of its own that a process has now; 0 when it is gone.
+
+    The pages of the queue's file do not count: they are page cache that all roles share, and the
+    file's size is fixed.
+    """
+    return _field_bytes(Path(f"/proc/{pid}/status"), "RssAnon:")
 
 
 def pss_bytes(pid: int) -> int:

@@ -88,7 +88,7 @@ class LimitsConfig:
         16336 * 2**20, "Largest size of the work directory, outputs and logs included."
     )
     wall_s: float = setting(0.0, "Longest run; 0 means no limit.")
-    live_ranges: int = setting(20000, "Most ranges on the node at the same time.")
+    live_ranges: int = setting(4000, "Most ranges on the node at the same time.")
     work_ahead_s: float = setting(2.0, "Seconds of work that are fetched ahead.")
     silent_s: float = setting(
         15.0, "A process of the pilot that gives no sign of life for so long is replaced."

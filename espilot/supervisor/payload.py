@@ -23,7 +23,7 @@ from espilot.adapters.proctree import (
 from espilot.config import PayloadConfig
 from espilot.errors import ConfigError
 from espilot.supervisor import launcher
-from espilot.supervisor.roles import worker_environment
+from espilot.supervisor.roles import python_environment
 from espilot.supervisor.statedir import note_payload
 from espilot.workers.context import Context
 
@@ -168,7 +168,7 @@ def replace_all(word: str, values: dict[str, str]) -> str:
 
 def payload_environment(context: Context, epoch: int, channel: str, run_id: str) -> dict[str, str]:
     """What the payload gets: our environment without the pilot's own, and how to reach us."""
-    env = {k: v for k, v in worker_environment().items() if k not in PRIVATE_VARIABLES}
+    env = {k: v for k, v in python_environment().items() if k not in PRIVATE_VARIABLES}
     config: PayloadConfig = context.settings.payload
     env |= {
         launcher.RUN_ID_VARIABLE: run_id,

@@ -19,6 +19,9 @@ START_S = 60.0
 """So long a role may take from its start to its first message."""
 STOP_S = 5.0
 """So long a role may take to end when told to."""
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}
+"""For the C library: the few threads of a worker share one heap, and large buffers go back to the
+system at once. Without it the stage-out worker keeps 15 MB more after a few archives."""
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -140,6 +143,11 @@ class Roles:
 
 
 def worker_environment() -> dict[str, str]:
+    """A worker's environment."""
+    return python_environment() | MALLOC
+
+
+def python_environment() -> dict[str, str]:
     """Our environment, with the package importable from where it is."""
     env = dict(os.environ)
     paths = [str(PACKAGE_ROOT), *filter(None, [env.get("PYTHONPATH")])]
