@@ -29,7 +29,8 @@ from espilot.model import (
     RangeState,
 )
 from espilot.queue import records as rec
-from espilot.queue.moves import Moves, queue_error
+from espilot.queue.faults import queue_error
+from espilot.queue.moves import Moves
 
 TABLES = (b"items", b"index", b"archives", b"meta")
 MAP_BYTES = 1 << 30
