@@ -82,7 +82,11 @@ class ReportSize:
     def failed(self) -> bool:
         """Nothing got through; returns whether the (single) item is to be given back."""
         if self.ranges > 1:
-            self.ranges //= 2
+            self.shrink()
             return False
         self._alone += 1
         return self._alone >= MOST_ALONE
+
+    def shrink(self) -> None:
+        """The call was refused as a whole: say less, but blame no item."""
+        self.ranges = max(1, self.ranges // 2)

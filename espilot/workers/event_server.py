@@ -146,7 +146,7 @@ class EventServerWorker:
             self._enter(next_phase(self._phase, Event.NO_MORE_RANGES))
         elif flow == "reports":
             # Maybe for its content, maybe for our rights: smaller, but never given back for it.
-            self._report_size.failed()
+            self._report_size.shrink()
 
     # -- jobs -----------------------------------------------------------------------------------
 

@@ -97,6 +97,15 @@ def test_a_report_is_halved_until_its_culprit_is_alone() -> None:
     assert [size.failed() for _ in range(5)] == [False, False, False, False, True]
 
 
+def test_a_refused_call_blames_no_item() -> None:
+    """However often the server refuses the whole call, nothing is given back for it."""
+    size = ReportSize(4)
+    for _ in range(20):
+        size.shrink()
+    assert size.ranges == 1
+    assert not size.failed()
+
+
 def test_progress_restores_the_full_report() -> None:
     """One report that gets through ends the caution."""
     size = ReportSize(8)
