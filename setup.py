@@ -27,7 +27,7 @@ setup(
         "msgpack>=1.0.5",
         "lmdb>=1.4.1",
         "requests>=2.31",
-        "ijson>=3.2",
+        "ijson>=3.2.3",
     ],
     extras_require={"server": SERVER, "demo": DEMO, "test": TEST},
     entry_points={
