@@ -18,7 +18,7 @@ ACTIONS = frozenset(
         "start", "stop", "restart", "give-up", "kill", "reap", "verdict", "signal", "suspended",
         "job", "fetch", "exhausted", "report", "verify", "heartbeat", "final", "server",
         "bind", "client", "message", "send", "outcome", "settle", "no-more",
-        "pack", "upload", "delete", "storage", "recover", "task", "state", "control",
+        "pack", "upload", "delete", "storage", "recover", "task", "state", "control", "story",
     }
 )  # fmt: skip
 """The closed list of actions."""

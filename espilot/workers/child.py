@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from espilot.adapters.control import ControlLink, Doorbells
 from espilot.adapters.loop import Loop
 from espilot.adapters.process import guard_against_orphanhood
+from espilot.adapters.story import NAME as STORY_NAME
+from espilot.adapters.story import Story
 from espilot.errors import MessageError
 from espilot.logs import open_log
 from espilot.queue.store import Queue
@@ -25,6 +27,8 @@ from espilot.wire.messages import Alive, Bell, Hello, Stop
 from espilot.workers.context import Context
 
 BEAT_S = 1.0
+FLUSH_S = 0.2
+"""So long the story of a move may wait to be written."""
 RING_GAP_S = 0.01
 """Shortest time between two rings of one bell: a busy role need not be told each time."""
 
@@ -46,6 +50,7 @@ class Child:
         self._lock = hold_shared(context)
         self.queue = Queue(context.queue)
         self.loop = Loop()
+        self.story = Story(context.state / STORY_NAME, role, due=self._flush_soon)
         self.facts: dict[str, Any] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {}
         self._number = 0
@@ -91,6 +96,7 @@ class Child:
         self.loop.every(BEAT_S, self._beat)
         self._on_bell()
         self.loop.run()
+        self._flush_story()
         self.log.info("stop", "worker ended")
         self._link.close()
         self._bells.close()
@@ -98,7 +104,17 @@ class Child:
 
     def _beat(self) -> None:
         self._on_bell()
+        self._flush_story()
         self.send(Alive(self.role, self.queue.counts().moves, self.facts))
+
+    def _flush_soon(self) -> None:
+        self.loop.call_later(FLUSH_S, self._flush_story)
+
+    def _flush_story(self) -> None:
+        lost_before = self.story.lost
+        if not self.story.flush() and not lost_before:
+            self.log.warning("story", "story not written, the pilot goes on without",
+                             error=self.story.error)  # fmt: skip
 
     def _ring_now(self, role: str) -> None:
         self._bells.ring(role, envelope.encode(Bell(self.role)))
