@@ -93,6 +93,10 @@ class LimitsConfig:
     silent_s: float = setting(
         15.0, "A process of the pilot that gives no sign of life for so long is replaced."
     )
+    role_restarts: int = setting(
+        5, "Starts of a process of the pilot within role_window_s after which the run is given up."
+    )
+    role_window_s: float = setting(60.0, "Window for counting the starts of the pilot's processes.")
     settle_s: float = setting(
         1800.0, "Longest time without progress at the end of a job; then the run is left as it is."
     )
@@ -192,6 +196,7 @@ LEAST: Mapping[str, float] = {
     "server.connect_timeout_s": 0.01,
     "server.heartbeat_s": 0.01,
     "limits.live_ranges": 1,
+    "limits.role_restarts": 1,
     "limits.silent_s": 2,
 }
 """Least values where zero makes no sense; no number is negative."""

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from espilot.adapters import process
@@ -55,7 +55,7 @@ class Roles:
 
     def start(self, name: str) -> None:
         """Start a role (again)."""
-        role = self._roles.setdefault(name, Role(name, RestartCounter(RULES[name])))
+        role = self._roles.setdefault(name, Role(name, self._new_counter(name)))
         if role.child is not None or not role.wanted:
             return
         context = self._context()
@@ -74,6 +74,11 @@ class Roles:
         role.started, role.heard = time.monotonic(), None
         role.counter.handle(Started(), role.started)
         self._log.info("start", "role started", role=name, pid=role.child.pid)
+
+    def _new_counter(self, name: str) -> RestartCounter:
+        limits = self._context().settings.limits
+        rule = replace(RULES[name], starts=limits.role_restarts, window_s=limits.role_window_s)
+        return RestartCounter(rule)
 
     def heard(self, name: str, now: float) -> None:
         """A message came from the role."""

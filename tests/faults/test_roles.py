@@ -108,7 +108,9 @@ def test_supervisor_and_launcher_killed_together(runner: Runner) -> None:
 @pytest.mark.parametrize("role", ["stageout", "dispatcher"])
 def test_role_killed_again_and_again_ends_the_run(runner: Runner, role: str) -> None:
     """Beyond its restart intensity a role is given up: the run fails soon, and loses nothing."""
-    run = runner.start(JOB)
+    limits = {"role_restarts": 3}
+    job = job_text(f"{FAKE} --clients 2 --delay-ms 20", events=EVENTS, limits=limits)
+    run = runner.start(job)
     run.wait_booked(20)
     pid = run.kill(role)
     while not run.ended:
@@ -117,7 +119,7 @@ def test_role_killed_again_and_again_ends_the_run(runner: Runner, role: str) -> 
             pid = run.kill(role)
     assert run.end(20.0) == 1
     assert run.summary["state"] == "failed"
-    assert "the limit is 5" in run.log
+    assert "the limit is 3" in run.log
     account_before = run.booked
     assert account_before >= 20
     assert queued(run.state)["finished"] <= account_before
