@@ -16,17 +16,24 @@ from typing import Any
 from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
-from espilot.core.payload_life import Event, Life, channel_mode
-from espilot.core.restart import GiveUp, start_order, stop_order
+from espilot.core.payload_life import Event, Life
+from espilot.core.restart import GiveUp, start_order
 from espilot.errors import MessageError
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.queue.store import Queue
+from espilot.supervisor.directives import (
+    KILLED_BY_SERVER,
+    Directives,
+    wanted_channel,
+    wanted_work,
+)
+from espilot.supervisor.ending import Closing
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Outcome, Snapshot
 from espilot.supervisor.payload import sweep_strangers
-from espilot.supervisor.roles import STOP_S, Roles
+from espilot.supervisor.roles import Roles
 from espilot.supervisor.signals import Signals
 from espilot.wire import envelope
 from espilot.wire.messages import (
@@ -35,19 +42,16 @@ from espilot.wire.messages import (
     Hello,
     JobPhase,
     Listening,
-    Serve,
     Settled,
-    Stop,
     StorageHealth,
     TaskOver,
-    Work,
 )
 from espilot.workers.context import Context
 
 TICK_S = 1.0
 GAP_S = 5.0
 """A tick that comes so much late means that the machine, or all of the pilot, was suspended."""
-CANNOT_START, KILLED_BY_SERVER = 1305, 1237
+CANNOT_START = 1305
 BUILTIN_SERVER, EVENT_SERVER, DISPATCHER = "builtin-server", "event-server", "dispatcher"
 STAGEOUT = "stageout"
 
@@ -68,7 +72,11 @@ class Supervisor:
         self._signals = Signals()
         self._monitor = Monitor(context, log)
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
+        self._directives = Directives(self._control)
         self._payload = self._new_keeper()
+        self._closing = Closing(
+            self._roles, self._payload, loop=self._loop, send=self._directives.send
+        )
         self._handlers: dict[type, Callable[[Any], None]] = {
             Hello: self._role_says_hello,
             Alive: self._role_is_alive,
@@ -79,7 +87,6 @@ class Supervisor:
             Settled: self._channel_settled,
             StorageHealth: self._storage_changed,
         }
-        self._told: dict[str, Serve | Work] = {}
         self._job = JobPhase(0, 0, "")
         self._jobs = 0
         self._storage = "ok"
@@ -88,8 +95,6 @@ class Supervisor:
         self._draining = False
         self._ending: tuple[int, str] = (0, "")
         self._signals_seen = 0
-        self._outcome: Outcome | None = None
-        self._closing = False
         self._last_tick = time.monotonic()
 
     def run(self) -> Outcome:
@@ -107,8 +112,8 @@ class Supervisor:
             self._loop.run()
         finally:
             self._close()
-        assert self._outcome is not None
-        return self._outcome
+        assert self._closing.outcome is not None
+        return self._closing.outcome
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -125,7 +130,7 @@ class Supervisor:
                 handler(message)
 
     def _role_says_hello(self, hello: Hello) -> None:
-        self._told.pop(hello.role, None)
+        self._directives.forget(hello.role)
         if hello.role == STAGEOUT and self._storage != "ok":
             # It counts failures anew: of a recovery it would tell only after a trouble of its own.
             self._storage = "ok"
@@ -191,32 +196,20 @@ class Supervisor:
         self._direct(EVENT_SERVER)
 
     def _direct(self, role: str) -> None:
-        payload = self._payload
-        if role == DISPATCHER and payload.channel:
-            mode, reason = channel_mode(
-                payload.life, draining=self._draining, storage=self._storage
-            )
-            self._tell(role, Serve(payload.epoch, payload.channel, mode, reason))
+        draining, storage = self._draining, self._storage
+        if role == DISPATCHER:
+            serve = wanted_channel(self._payload, draining=draining, storage=storage)
+            if serve is not None:
+                self._directives.tell(role, serve)
         elif role == EVENT_SERVER:
-            going_on = not self._draining and not self._ending[0]
-            work = Work(
-                panda_id=self._job.panda_id,
-                fetch=going_on and self._storage == "ok",
-                jobs=not self._draining and self._ending[0] in (0, KILLED_BY_SERVER),
-                payload_over=payload.life is Life.OVER,
-                code=self._ending[0],
-                diag=self._ending[1],
+            work = wanted_work(
+                self._job.panda_id,
+                self._payload,
+                draining=draining,
+                storage=storage,
+                ending=self._ending,
             )
-            self._tell(role, work)
-
-    def _tell(self, role: str, directive: Serve | Work) -> None:
-        """Send a directive, if it is another one than the role has."""
-        if self._told.get(role) != directive:
-            self._told[role] = directive
-            self._send(role, directive)
-
-    def _send(self, role: str, message: Any) -> None:
-        self._control.send(role, envelope.encode(message))
+            self._directives.tell(role, work)
 
     def _new_keeper(self) -> PayloadKeeper:
         keeper = PayloadKeeper(
@@ -283,15 +276,15 @@ class Supervisor:
             ended = self._roles.ended(pid, code, time.monotonic())
             if ended is not None:
                 self._role_ended(*ended)
-        if self._closing:
-            self._close_next()
+        if self._closing.begun:
+            self._closing.go_on()
 
     def _role_ended(self, name: str, after: float | GiveUp | None) -> None:
         self._queue.check_readers()
         if isinstance(after, GiveUp):
             self._log.error("give-up", after.text)
             self._finish(Outcome(reason=after.text))
-        elif after is not None and not self._closing:
+        elif after is not None and not self._closing.begun:
             if name == DISPATCHER:
                 # Requests that the dead dispatcher had read will never be answered.
                 self._payload.handle(Event.STOP)
@@ -312,7 +305,7 @@ class Supervisor:
             return
         self._roles.kill_silent(now)
         self._payload.kill_overdue(now)
-        if not self._closing:
+        if not self._closing.begun:
             counts = self._queue.counts()
             self._judge(counts, now)
             self._judge_end(counts, now)
@@ -360,31 +353,12 @@ class Supervisor:
 
     def _finish(self, outcome: Outcome) -> None:
         """Stop the payload and all roles, one after the other, then leave the loop."""
-        if self._closing:
-            return
         outcome.jobs = self._jobs
-        self._outcome = outcome
-        self._closing = True
-        self._close_next()
-
-    def _close_next(self) -> None:
-        """Stop the next in stop order; when none is left, leave."""
-        payload = self._payload.process
-        if payload is not None:
-            if payload.kill_at is None:
-                payload.terminate(time.monotonic())
-            return
-        for name in stop_order():
-            if self._roles.unwant(name):
-                self._send(name, Stop())
-                self._roles.terminate(name)
-                self._loop.call_later(STOP_S, partial(self._roles.kill, name))
-                return
-        self._loop.stop()
+        self._closing.begin(outcome)
 
     def _close(self) -> None:
-        if self._outcome is not None:
-            self._outcome.complete(self._queue.counts())
+        if self._closing.outcome is not None:
+            self._closing.outcome.complete(self._queue.counts())
         sweep_strangers(set())
         process.reap()
         self._queue.close()
