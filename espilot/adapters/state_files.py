@@ -1,0 +1,79 @@
+"""The small files of a state directory: JSON objects that outlive the machine's crash.
+
+Written by temporary name, sync and rename, so a reader finds the old one or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from espilot.errors import LocalError
+from espilot.model import Job
+
+BOOT_ID_CHARS = 100
+
+
+def write_object(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON object to disk; LocalError when the disk does not take it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LocalError(f"cannot write {path}: {error.strerror}; free some space there") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when there is nothing usable."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory last."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_job(path: Path, job: Job) -> None:
+    """Write the job that the pilot works on."""
+    document = {field.name: getattr(job, field.name) for field in fields(job)}
+    write_object(path, document | {"definition": dict(job.definition)})
+
+
+def read_job(path: Path) -> Job | None:
+    """The job of a file, or None when there is no usable one."""
+    document = read_object(path)
+    try:
+        for name in ("output_lfns", "input_lfns"):
+            document[name] = tuple(str(each) for each in document[name])
+        for name in ("panda_id", "jobset_id", "task_id", "attempt_nr", "core_count"):
+            document[name] = int(document[name])
+        return Job(**document)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_boot_id(path: Path) -> str:
+    """The id of the machine's boot; LocalError when it cannot be told."""
+    try:
+        with path.open() as file:
+            return file.read(BOOT_ID_CHARS).strip()
+    except (OSError, ValueError) as error:
+        raise LocalError(f"cannot read the boot id in {path}: {error}") from error
