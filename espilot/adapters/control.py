@@ -6,15 +6,22 @@ Messages are bytes here; `wire/envelope.py` says what they mean.
 
 from __future__ import annotations
 
+import os
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import zmq
 
+from espilot.errors import LocalError
+
 MAX_BYTES = 1 << 20
 QUEUED = 1000
 ROLES = ("event-server", "dispatcher", "stageout")
 """The roles that have a doorbell."""
+PERSON = "people-"
+"""How the names of those begin who ask for a person; the rest is random."""
 
 
 class ControlRouter:
@@ -78,6 +85,35 @@ class ControlLink:
     def close(self) -> None:
         """Close, after what was sent is out (bounded)."""
         self.socket.close()
+
+
+def ask(runtime: Path, request: bytes, *, timeout_s: float) -> bytes | None:
+    """Send one request of a person to the supervisor, and wait for the one answer.
+
+    None when none came in time. `LocalError` when the runtime directory is not there, or is not a
+    private one of ours: whoever made it could answer what he likes.
+    """
+    require_private(runtime)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    try:
+        socket.setsockopt(zmq.IDENTITY, f"{PERSON}{secrets.token_hex(8)}".encode())
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        socket.connect(f"ipc://{runtime}/control")
+        socket.send(request, zmq.NOBLOCK)
+        return socket.recv_multipart()[-1] if socket.poll(int(timeout_s * 1000)) else None
+    finally:
+        socket.close(linger=0)
+
+
+def require_private(runtime: Path) -> None:
+    """`LocalError` unless the directory is ours and nobody else may enter it."""
+    try:
+        found = runtime.lstat()
+    except OSError as error:
+        raise LocalError(f"the runtime directory {runtime}: {error.strerror}") from None
+    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+    if not private or found.st_uid != os.geteuid():
+        raise LocalError(f"the runtime directory {runtime} is not private to its owner, you")
 
 
 class Doorbells:

@@ -19,6 +19,7 @@ from typing import Any
 NAME = "events.jsonl"
 PAGE_BYTES = 256 << 20
 """At this size the page is turned: it becomes `events.jsonl.1`, and the older one is dropped."""
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -72,8 +73,8 @@ class Story:
         return True
 
     def _line(self, t: float, what: str, ranges: Sequence[str], facts: dict[str, Any]) -> str:
-        line = {"t": round(t, 6), "role": self._role, "pid": self._pid, "what": what}
-        return json.dumps({**line, "ranges": list(ranges), **facts}, default=str) + "\n"
+        head = {"t": round(t, 6), "role": self._role, "pid": self._pid, "what": what}
+        return _ENCODE({**head, "ranges": ranges, **facts}) + "\n"
 
     def _append(self, data: bytes) -> int:
         # One write in append mode: lines of several roles never mix. Opened each time, so that

@@ -33,6 +33,7 @@ from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Outcome, Snapshot
 from espilot.supervisor.payload import sweep_strangers
+from espilot.supervisor.people import People
 from espilot.supervisor.roles import Roles
 from espilot.supervisor.signals import Signals
 from espilot.wire import envelope
@@ -73,6 +74,7 @@ class Supervisor:
         self._monitor = Monitor(context, log)
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
         self._directives = Directives(self._control)
+        self._people = People(self._control, log)
         self._payload = self._new_keeper()
         self._closing = Closing(
             self._roles, self._payload, loop=self._loop, send=self._directives.send
@@ -119,6 +121,8 @@ class Supervisor:
 
     def _receive(self) -> None:
         for sender, data in self._control.receive():
+            if self._people.heard(sender, data):
+                continue
             self._roles.heard(sender, time.monotonic())
             try:
                 message = envelope.decode(data)

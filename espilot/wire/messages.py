@@ -140,7 +140,34 @@ class Bell:
     role: str
 
 
+# -- people -> supervisor, and the answers ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """How does the pilot stand? Answered with `StatusAnswer`."""
+
+    TYPE: ClassVar[str] = "status-request"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer:
+    """What only the living supervisor knows; the figures of ranges are in the queue."""
+
+    TYPE: ClassVar[str] = "status-answer"
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request is not carried out; `reason` is one line for people."""
+
+    TYPE: ClassVar[str] = "refused"
+    reason: str
+
+
 TYPES: dict[str, type[Any]] = {
     kind.TYPE: kind
     for kind in (Hello, Alive, Listening, JobPhase, TaskOver, Bound, Settled, StorageHealth)
 } | {kind.TYPE: kind for kind in (Serve, Work, Stop, Bell)}
+TYPES |= {kind.TYPE: kind for kind in (StatusRequest, StatusAnswer, Refused)}

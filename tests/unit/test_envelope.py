@@ -27,6 +27,9 @@ EXAMPLES: dict[str, Any] = {
     "work": Work(17, True, False, True, 1150, "hung"),
     "stop": Stop("drain"),
     "bell": messages.Bell("stageout"),
+    "status-request": messages.StatusRequest(),
+    "status-answer": messages.StatusAnswer({"phase": "running", "verdicts": [[1.5, "hung"]]}),
+    "refused": messages.Refused("it drains already"),
 }
 
 
