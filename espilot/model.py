@@ -176,7 +176,10 @@ class ReportAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """One `updateJob` call: a heartbeat, or with state finished/failed the final update."""
+    """One `updateJob` call: a heartbeat, or with state finished/failed the final update.
+
+    `more` holds further fields under their v1 names (times as `YYYY-MM-DD hh:mm:ss` UTC).
+    """
 
     state: str
     events: int = 0
@@ -186,6 +189,7 @@ class JobUpdate:
     core_count: int | None = None
     cpu_s: int | None = None
     metrics: str = ""
+    more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +213,8 @@ class TaskStatus:
 class Verdict:
     """A rule's finding: what was measured, the limit it broke, and what to do about it.
 
-    `action` is one of `end-client`, `end-payload`, `end-job`, `fail-range`; `code` a pilot error
-    code; `text` one sentence that names number and limit.
+    `action` is one of `end-client`, `end-payload`, `end-job`, `fail-range`, `cut` (a log), `note`;
+    `code` a pilot error code; `text` one sentence that names number and limit.
     """
 
     rule: str

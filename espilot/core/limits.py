@@ -13,6 +13,7 @@ from __future__ import annotations
 from espilot.model import Verdict
 
 NO_LOCAL_SPACE = 1098
+PAYLOAD_MISBEHAVES = 1227
 WORK_DIR_TOO_LARGE = 1104
 STDOUT_TOO_LARGE = 1106
 OUTPUT_TOO_LARGE = 1124
@@ -45,23 +46,32 @@ def time_texts(value_s: float, limit_s: float) -> tuple[str, str]:
     return _in_units(value_s, limit_s, _TIME_UNITS)
 
 
-def work_dir(size_bytes: int, limit_bytes: int) -> Verdict | None:
-    """The work directory as a whole, outputs and logs included."""
-    if not 0 < limit_bytes < size_bytes:
+def work_dir(size_bytes: int, limit_bytes: int, grace: float = 0.0) -> Verdict | None:
+    """The work directory as a whole, outputs, logs and deleted files that are open included.
+
+    `grace` is the part of the limit by which it may be exceeded.
+    """
+    allowed_bytes = int(limit_bytes * (1 + grace))
+    if not 0 < allowed_bytes < size_bytes:
         return None
-    size, limit = size_texts(size_bytes, limit_bytes)
+    size, limit = size_texts(size_bytes, allowed_bytes)
     return Verdict(
         rule="work-dir",
         value=size_bytes,
-        limit=limit_bytes,
+        limit=allowed_bytes,
         action="end-job",
         code=WORK_DIR_TOO_LARGE,
         text=f"the work directory holds {size}, the limit is {limit}",
     )
 
 
-def payload_log(name: str, size_bytes: int, limit_bytes: int) -> Verdict | None:
-    """Standard output or standard error of the payload; `name` is the file's."""
+def payload_log(
+    name: str, size_bytes: int, limit_bytes: int, action: str = "end-job"
+) -> Verdict | None:
+    """Standard output or standard error of the payload; `name` is the file's.
+
+    `action` is `end-job` or `cut`: its middle is thrown away, and how much.
+    """
     if not 0 < limit_bytes < size_bytes:
         return None
     size, limit = size_texts(size_bytes, limit_bytes)
@@ -69,7 +79,7 @@ def payload_log(name: str, size_bytes: int, limit_bytes: int) -> Verdict | None:
         rule="payload-log",
         value=size_bytes,
         limit=limit_bytes,
-        action="end-job",
+        action=action,
         code=STDOUT_TOO_LARGE,
         text=f"{_printable(name)} of the payload has {size}, the limit is {limit}",
     )
@@ -87,6 +97,56 @@ def output(name: str, size_bytes: int, limit_bytes: int) -> Verdict | None:
         action="fail-range",
         code=OUTPUT_TOO_LARGE,
         text=f"the output {_printable(name)} has {size}, the limit is {limit}",
+    )
+
+
+def growing_output(
+    name: str, size_bytes: int, former_bytes: int, limit_bytes: int
+) -> Verdict | None:
+    """A file of the payload that is over the limit of an output and grew since the former look.
+
+    One that has its size already is judged as an output, when it is reported.
+    """
+    if not 0 < limit_bytes < size_bytes or not 0 <= former_bytes < size_bytes:
+        return None
+    size, limit = size_texts(size_bytes, limit_bytes)
+    return Verdict(
+        rule="growing-output",
+        value=size_bytes,
+        limit=limit_bytes,
+        action="end-payload",
+        code=OUTPUT_TOO_LARGE,
+        text=f"{_printable(name)} of the payload has {size} and grows, the limit is {limit}",
+    )
+
+
+def processes(number: int, limit: int) -> Verdict | None:
+    """Processes of the payload that live at the same time."""
+    if not 0 < limit < number:
+        return None
+    return Verdict(
+        rule="processes",
+        value=number,
+        limit=limit,
+        action="end-payload",
+        code=PAYLOAD_MISBEHAVES,
+        text=f"the payload has {number} processes, the limit is {limit}",
+    )
+
+
+def no_progress(still_s: float, in_hand: int, limit_s: float) -> Verdict | None:
+    """A payload that has ranges in hand, however busy it is, and for so long no outcome came."""
+    if not in_hand or not 0 < limit_s < still_s:
+        return None
+    still, limit = time_texts(still_s, limit_s)
+    return Verdict(
+        rule="no-progress",
+        value=still_s,
+        limit=limit_s,
+        action="end-payload",
+        code=PAYLOAD_MISBEHAVES,
+        text=f"the payload has {in_hand} ranges in hand and none ended for {still}, "
+        f"the limit is {limit}",
     )
 
 
