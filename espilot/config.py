@@ -78,6 +78,11 @@ class ServerConfig:
     retry_max_s: float = setting(60.0, "Longest pause after a failed call.")
     site: str = setting("ESPILOT", "Name of the queue (computing site) in job requests.")
     report_max_ranges: int = setting(1000, "Ranges in one report.")
+    dialect: str = setting("auto", "Dialect of the server: legacy, v1, or auto to find out.")
+    x509_proxy: str = setting("", "Proxy file; empty takes the one that X509_USER_PROXY names.")
+    ca: str = setting("", "Directory or bundle of authorities; empty takes X509_CERT_DIR's.")
+    token_file: str = setting("", "File with a bearer token; empty takes OIDC_AUTH_TOKEN's.")
+    token_origin: str = setting("", "VO:ROLE of the token; empty takes OIDC_AUTH_ORIGIN.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,10 @@ class LimitsConfig:
     role_window_s: float = setting(60.0, "Window for counting the starts of the pilot's processes.")
     settle_s: float = setting(
         1800.0, "Longest time without progress at the end of a job; then the run is left as it is."
+    )
+    boot_id_file: str = setting(
+        "/proc/sys/kernel/random/boot_id",
+        "File whose content changes when the machine starts anew; then the queue is not trusted.",
     )
 
 

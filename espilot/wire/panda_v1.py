@@ -22,6 +22,21 @@ REQUEST_HEADERS: Mapping[str, str] = MappingProxyType(
     {"Accept": "application/json", "Content-Type": "application/json"}
 )
 _LARGEST_INT32 = 2**31 - 1
+LENGTHS: Mapping[str, int] = MappingProxyType(
+    {
+        "node": 128,
+        "pilot_id": 200,
+        "batch_id": 80,
+        "pilot_error_diag": 500,
+        "exe_error_diag": 500,
+        "job_metrics": 500,
+        "job_sub_status": 80,
+        "pilot_log": 1024,
+        "stdout": 2048,
+        "cpu_architecture_level": 20,
+    }
+)
+"""What a server keeps of texts, in bytes."""
 
 
 class Kind(Enum):
@@ -213,17 +228,27 @@ def fits(kind: Kind, value: Any) -> bool:
     return kind is Kind.ANY or (kind is Kind.NUMBER and isinstance(value, int | float))
 
 
-def acquire_jobs_parameters(site: str, node: str, task_id: int | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """Who asks: the queue, the node, and which jobs are wanted (0 and "": any)."""
+
+    site: str
+    node: str
+    task_id: int = 0
+    label: str = "managed"
+
+
+def acquire_jobs_parameters(pilot: Pilot) -> dict[str, Any]:
     """Parameters that ask for one job. The timeout must be above 10: below, none is ever found."""
     parameters: dict[str, Any] = {
-        "site_name": site,
-        "node": cut_text(node, 128),
+        "site_name": pilot.site,
+        "node": cut_text(pilot.node, 128),
         "timeout": 60,
         "n_jobs": 1,
-        "prod_source_label": "managed",
+        "prod_source_label": pilot.label,
     }
-    if task_id:
-        parameters["task_id"] = task_id
+    if pilot.task_id:
+        parameters["task_id"] = pilot.task_id
     return parameters
 
 
@@ -244,34 +269,38 @@ def range_statuses_parameters(job: Job) -> dict[str, str]:
     return {"job_task_ids": json.dumps(ids, separators=(",", ":"))}
 
 
-def update_job_parameters(
-    job: Job, update: JobUpdate, *, site: str, node: str, end_time: str
-) -> dict[str, Any]:
+def update_job_parameters(job: Job, update: JobUpdate, pilot: Pilot) -> dict[str, Any]:
     """Parameters of a heartbeat or final update.
 
-    `end_time` is `YYYY-MM-DD hh:mm:ss` UTC and only sent with the final update, which also carries
-    an output report: an empty report string would fail the job, `{}` is right for event jobs.
+    A final update carries an output report: an empty report string would fail the job, `{}` is
+    right for event jobs.
     """
     parameters: dict[str, Any] = {
         "job_id": job.panda_id,
         "job_status": update.state,
         "attempt_nr": job.attempt_nr,
-        "site_name": site,
-        "node": cut_text(node, 128),
+        "site_name": pilot.site,
+        "node": cut_text(pilot.node, 128),
         "n_events": int(update.events),
         "core_count": update.core_count or job.core_count,
     }
     if update.cpu_s is not None:
         parameters["cpu_consumption_time"] = min(int(update.cpu_s), _LARGEST_INT32)
         parameters["cpu_consumption_unit"] = "s"
-    if update.metrics:
-        parameters["job_metrics"] = cut_text(update.metrics, 500)
     if update.sub_status:
-        parameters["job_sub_status"] = cut_text(update.sub_status, 80)
+        parameters["job_sub_status"] = update.sub_status
+    if update.metrics:
+        parameters["job_metrics"] = update.metrics
     if update.pilot_error_code:
         parameters["pilot_error_code"] = update.pilot_error_code
-        parameters["pilot_error_diag"] = cut_text(update.pilot_error_diag, 500)
+        parameters["pilot_error_diag"] = update.pilot_error_diag
     if update.state in FINAL_STATES:
-        parameters["end_time"] = end_time
         parameters["job_output_report"] = "{}"
-    return parameters
+    parameters.update(update.more)
+    return {name: _cut(name, value) for name, value in parameters.items()}
+
+
+def _cut(name: str, value: Any) -> Any:
+    """Texts are cut to what the server keeps of them."""
+    limit = LENGTHS.get(name)
+    return cut_text(value, limit) if limit is not None and isinstance(value, str) else value

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from espilot.adapters.http import PandaV1Server
+from espilot.adapters.http import Connection, DialectChoice, PandaServer, Patience
 from espilot.errors import ServerRefused, ServerUnavailable
 from espilot.model import ArchiveFacts, EventRange, Job, JobUpdate, RangeReport, ReportBatch
 from espilot.server.app import serve
 from espilot.server.options import Quirks, ServerOptions
+from espilot.wire.panda_v1 import Pilot
 
-Start = Callable[..., AbstractContextManager[PandaV1Server]]
+Start = Callable[..., AbstractContextManager[PandaServer]]
 
 
 @contextmanager
@@ -48,9 +49,11 @@ def running_server(db: Path, quirks: Quirks) -> Iterator[str]:
 
 
 @contextmanager
-def open_client(url: str, **changes: Any) -> Iterator[PandaV1Server]:
-    settings: dict[str, Any] = {"url": url, "site": "S", "node": "n", "timeout_s": 20.0, **changes}
-    client = PandaV1Server(**settings)
+def open_client(url: str, **changes: Any) -> Iterator[PandaServer]:
+    dialect = changes.pop("dialect", "auto")
+    patience = Patience(timeout_s=changes.pop("timeout_s", 20.0))
+    connection = Connection(url, patience=patience, **changes)
+    client = PandaServer(connection, pilot=Pilot("S", "n"), choice=DialectChoice(dialect))
     try:
         yield client
     finally:
@@ -60,7 +63,7 @@ def open_client(url: str, **changes: Any) -> Iterator[PandaV1Server]:
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     @contextmanager
-    def start_both(**switches: Any) -> Iterator[PandaV1Server]:
+    def start_both(**switches: Any) -> Iterator[PandaServer]:
         quirks = Quirks(**switches)
         with running_server(tmp_path / "es.db", quirks) as url, open_client(url) as client:
             yield client
@@ -68,7 +71,7 @@ def start(tmp_path: Path) -> Start:
     return start_both
 
 
-def begin(client: PandaV1Server, events: int = 10, **values: Any) -> tuple[int, Job]:
+def begin(client: PandaServer, events: int = 10, **values: Any) -> tuple[int, Job]:
     task_id = client.create_task({"name": "t", "events": events, **values})
     job = client.acquire_job()
     assert job is not None and job.task_id == task_id
@@ -173,7 +176,7 @@ def test_a_slow_answer_is_given_up(start: Start) -> None:
     """A call ends at its own time limit, whatever the server does."""
     with (
         start(answer_delay_s=3.0) as client,
-        open_client(client._url, timeout_s=0.2) as hasty,
+        open_client(client._connection.url, timeout_s=0.2) as hasty,
         pytest.raises(ServerUnavailable, match="no answer in time"),
     ):
         hasty.acquire_job()
@@ -193,13 +196,13 @@ def test_refusals_are_clear(start: Start) -> None:
 def test_two_clients_get_disjoint_ranges(start: Start) -> None:
     """Clients that draw at the same time from one pool never get the same range."""
 
-    def draw(client: PandaV1Server, job: Job) -> list[str]:
+    def draw(client: PandaServer, job: Job) -> list[str]:
         drawn: list[str] = []
         while ranges := client.acquire_ranges(job, 7):
             drawn.extend(entry.id.split("-")[3] for entry in ranges)
         return drawn
 
-    with start() as first, open_client(first._url) as second:
+    with start() as first, open_client(first._connection.url) as second:
         first.create_task({"name": "t", "events": 500, "consumers": 2})
         jobs = [first.acquire_job(), second.acquire_job()]
         with ThreadPoolExecutor(2) as pool:

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import requests
 
-from espilot.adapters import http
-from espilot.adapters.http import PandaV1Server
+from espilot.adapters.http import Connection, DialectChoice, PandaServer, Patience
+from espilot.adapters.http import connection as http_connection
 from espilot.errors import ConfigError, ServerRefused, ServerUnavailable
 from espilot.model import JobUpdate, RangeReport, ReportBatch
+from espilot.wire.panda_v1 import Pilot
 
 _RUN = "import sys; from espilot.cli.main import main; sys.exit(main(['server', *sys.argv[1:]]))"
 JSON = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -41,8 +42,9 @@ def server_process(*args: str) -> Iterator[tuple[subprocess.Popen[str], dict[str
 
 
 @contextmanager
-def client_of(url: str, timeout_s: float = 20.0) -> Iterator[PandaV1Server]:
-    client = PandaV1Server(url=url, site="S", node="n", timeout_s=timeout_s)
+def client_of(url: str, timeout_s: float = 20.0) -> Iterator[PandaServer]:
+    connection = Connection(url, patience=Patience(timeout_s))
+    client = PandaServer(connection, pilot=Pilot("S", "n"), choice=DialectChoice("v1"))
     try:
         yield client
     finally:
@@ -62,7 +64,7 @@ def test_kill_9_between_calls_loses_nothing(tmp_path: Path) -> None:
     arguments = ("--db", str(tmp_path / "es.db"), "--task", str(job_file))
 
     @contextmanager
-    def next_life() -> Iterator[PandaV1Server]:
+    def next_life() -> Iterator[PandaServer]:
         with server_process(*arguments) as (child, told), client_of(told["url"]) as client:
             assert told["tasks"] == [5]
             yield client
@@ -376,7 +378,7 @@ def test_silence_is_given_up(piece: bytes) -> None:
 
 def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer above the limit is given up, not stored."""
-    monkeypatch.setattr(http, "BODY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(http_connection, "BODY_LIMIT_BYTES", 1000)
     with (
         raw_server(_HEAD + b"\r\n" + b"x" * 100_000) as url,
         client_of(url) as client,
@@ -400,7 +402,7 @@ def test_nobody_listens() -> None:
 def test_a_bad_address_is_named() -> None:
     """An address that is no URL is a configuration error."""
     with pytest.raises(ConfigError, match=r"server\.url"):
-        PandaV1Server(url="localhost:25080", site="S", node="n")
+        Connection("localhost:25080")
 
 
 def test_a_proxy_of_the_environment_is_not_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "requests": ("adapters.http",),
     "urllib3": ("adapters.http",),
     "aiohttp": ("server.app",),
-    "ijson": ("wire.panda_v1_answers",),
+    "ijson": ("wire.panda_answers",),
     "zmq": ("adapters.channel", "adapters.control", "adapters.loop", "payload"),
     "msgpack": ("wire", "queue.records", "payload"),
     "psutil": ("adapters.proctree", "adapters.process", "supervisor.monitor"),

@@ -30,7 +30,7 @@ def envelope(data: Any, success: bool | None = True, message: str = "") -> bytes
 @pytest.mark.parametrize(
     ("call", "parameters"),
     [
-        (panda_v1.ACQUIRE_JOBS, panda_v1.acquire_jobs_parameters("S", "n", 5)),
+        (panda_v1.ACQUIRE_JOBS, panda_v1.acquire_jobs_parameters(panda_v1.Pilot("S", "n", 5))),
         (panda_v1.ACQUIRE_RANGES, panda_v1.acquire_ranges_parameters(JOB, 3)),
         (panda_v1.RANGE_STATUSES, panda_v1.range_statuses_parameters(JOB)),
         *(
@@ -39,9 +39,7 @@ def envelope(data: Any, success: bool | None = True, message: str = "") -> bytes
                 panda_v1.update_job_parameters(
                     JOB,
                     JobUpdate(state, 5, 1228, "d" * 900, "s" * 99, 8, 10, "m" * 900),
-                    site="S",
-                    node="n" * 200,
-                    end_time="2026-01-01 00:00:00",
+                    panda_v1.Pilot("S", "n" * 200),
                 ),
             )
             for state in ("running", "finished", "failed")
