@@ -6,8 +6,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from espilot.errors import LocalError
+from espilot.adapters.stacks import StackFile
 from espilot.workers.child import Child, fail_loudly
-from espilot.workers.context import read_context
+from espilot.workers.context import Context, read_context
 
 MODULES = {
     "dispatcher": "dispatcher",
@@ -20,22 +22,28 @@ def run(argv: list[str]) -> int:
     """Be the role that the command line names, until the end."""
     role, context_file, parent_pid, death_fd = argv
     try:
-        if role == "builtin-server":
-            return run_server(Path(context_file), int(parent_pid), int(death_fd))
-        module = import_module(f"espilot.workers.{MODULES[role]}")
         context = read_context(Path(context_file))
+        stack_file = StackFile(context.runtime)
+        if role == "builtin-server":
+            return run_server(context, int(parent_pid), int(death_fd))
+        module = import_module(f"espilot.workers.{MODULES[role]}")
         child = Child(role, context, parent_pid=int(parent_pid), death_fd=int(death_fd))
         module.serve(child)
+        stack_file.close()
+    except LocalError as error:
+        # Of this node, not a defect: the supervisor is gone already, a socket cannot be bound.
+        sys.stderr.write(f"{role}: {error}\n")
+        return 73
     except Exception as error:  # noqa: BLE001 (the top of a process)
         return fail_loudly(role, error)
     return 0
 
 
-def run_server(context_file: Path, parent_pid: int, death_fd: int) -> int:
+def run_server(context: Context, parent_pid: int, death_fd: int) -> int:
     """The built-in server has a loop of its own (its web framework's)."""
     from espilot.workers.builtin_server import be_server
 
-    be_server(read_context(context_file), parent_pid=parent_pid, death_fd=death_fd)
+    be_server(context, parent_pid=parent_pid, death_fd=death_fd)
     return 0
 
 
