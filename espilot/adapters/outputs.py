@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from espilot.model import Output
 
 _KNOWN_DIRECTORIES = 4096
 """A payload that invents directories must not fill our memory."""
+_MOMENT_S = 0.05
+"""How long a directory counts as the one that was looked at."""
 _SHOWN_CHARS = 200
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of an open that say nothing about the file."""
@@ -39,7 +42,7 @@ class OutputInspector:
         self._root = os.path.realpath(root)
         self._private = tuple(os.path.realpath(path) for path in private)
         self._limit_bytes = limit_bytes
-        self._directories: dict[str, tuple[int, int, str]] = {}
+        self._directories: dict[str, tuple[float, str]] = {}
 
     def inspect(self, path: str) -> Output:
         """Describe the file as it is now; OutputError with a one-line reason if it is no output."""
@@ -82,28 +85,24 @@ class OutputInspector:
         return fd
 
     def _verified_directory(self, parent: str, path: str) -> str:
-        """Return the real directory behind `parent`, from memory while it is the same directory."""
+        """Return the real directory behind `parent`; what was found holds for a moment.
+
+        Looking at a directory in which many clients make files costs more than all else here.
+        A directory that is replaced within that moment harms who did it alone: when the output is
+        packed, the open file itself tells where it is.
+        """
         known = self._directories.get(parent)
+        now = time.monotonic()
+        if known is not None and now - known[0] < _MOMENT_S:
+            return known[1]
         try:
-            if known is None:
-                return self._verify_directory(parent, path)
-            # One stat tells whether the name still leads to the directory that was verified.
-            status = os.stat(parent)
-            if status.st_ino == known[1] and status.st_dev == known[0]:
-                return known[2]
-            del self._directories[parent]
-            return self._verify_directory(parent, path)
+            real = os.path.realpath(parent or "/", strict=True)
         except (OSError, ValueError) as error:
             raise OutputError(f"output {shown(path)}: {_reason(error)}") from error
-
-    def _verify_directory(self, parent: str, path: str) -> str:
-        """Resolve every link of `parent`, require that it lies inside, and remember it."""
-        real = os.path.realpath(parent or "/")
         self._require_inside(f"{real}/", path)
-        status = os.lstat(real)
         if len(self._directories) >= _KNOWN_DIRECTORIES:
             self._directories.clear()
-        self._directories[parent] = (status.st_dev, status.st_ino, real)
+        self._directories[parent] = (now, real)
         return real
 
     def _require_inside(self, real_path: str, path: str) -> None:

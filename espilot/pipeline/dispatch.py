@@ -30,8 +30,11 @@ OUTPUT_CODE = 1303
 MAX_NO_MORE = 64
 """Requests of one client that get a *no more* each; a flood need not be answered in full."""
 
-Message = tuple[bytes, bytes, int | None]
-"""Identity, body, and the sender's process at its first message."""
+MOMENT_S = 0.02
+"""Commits that follow each other so quickly are made for many requests at once."""
+
+Message = tuple[bytes, bytes, int | None] | tuple[bytes, bytes, int | None, int]
+"""Identity, body, the sender's process at its first message; more is not looked at."""
 Reply = tuple[bytes, bytes]
 
 
@@ -102,6 +105,8 @@ class Dispatch:
         self._replaced: list[str] = []
         self._most_ahead = most_ahead
         self._ahead: deque[EventRange] = deque()
+        self._given_before = 0
+        self._settled_at = 0.0
         self._round = Round()
 
     @property
@@ -110,9 +115,9 @@ class Dispatch:
         return self._assignment.waiting
 
     @property
-    def asked(self) -> bool:
-        """Whether what was read and is not settled holds a request."""
-        return self._round.asked
+    def urgent(self) -> bool:
+        """Whether what was read holds a request that is not answered yet."""
+        return self._round.asked and self._assignment.waiting > 0
 
     @property
     def clients(self) -> int:
@@ -135,8 +140,8 @@ class Dispatch:
         batch are committed by `settle`, and nothing that depends on them is said before.
         """
         round_ = self._round
-        for identity, message, pid in messages:
-            self._read(round_, identity, message, pid)
+        for message in messages:
+            self._read(round_, message[0], message[1], message[2])
         if self._ahead and self.mode == "serve":
             owners = self._assignment.next_owners(min(self.waiting, len(self._ahead)))
             given = [(key, self._ahead.popleft()) for key in owners]
@@ -285,17 +290,25 @@ class Dispatch:
     def _hand_out(self, moves: Moves, now: float) -> tuple[list[tuple[str, EventRange]], bool]:
         """The ranges given, by client; and whether no range will ever come.
 
-        Some more are taken ahead, half as many as are in hand: the next requests are answered from
-        them at once, and their transaction runs while the payload works already.
+        Some more are taken ahead: the next requests are answered from them at once, and one
+        transaction serves many.
         """
         owners = self._assignment.next_owners(self._assignment.waiting)
-        most = min(self._most_ahead, max(1, self._assignment.held // 2))
-        ahead = [""] * max(0, most - len(self._ahead))
+        ahead = [""] * max(0, self._wanted_ahead(now) - len(self._ahead))
         taken = moves.take(owners + ahead, epoch=self.epoch, now=now)
         given = list(zip(owners, taken, strict=False))
         self._ahead.extend(taken[len(owners) :])
         short = len(taken) < len(owners)
         return given, short and moves.phase() in EXHAUSTED_PHASES
+
+    def _wanted_ahead(self, now: float) -> int:
+        """Twice as many as went out since the last commit, if it was a moment ago; else one."""
+        if self._most_ahead == 0:
+            return 0
+        given = self.tally.handed_out - self._given_before
+        quick = 0 <= now - self._settled_at < MOMENT_S
+        self._given_before, self._settled_at = self.tally.handed_out, now
+        return min(self._most_ahead, 2 * given) if quick and given else 1
 
     def _acknowledge(self, round_: Round, recorded: list[tuple[Client, str, bool]]) -> None:
         for client, range_id, booked in recorded:

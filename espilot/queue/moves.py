@@ -101,11 +101,21 @@ class Moves:
     def take(self, owners: Sequence[str], *, epoch: int, now: float) -> list[EventRange]:
         """Move one range per owner from ready to sent, oldest first; short when ready runs out."""
         taken: list[EventRange] = []
-        for key, owner in zip(self._first(READY, len(owners)), owners, strict=False):
-            row = self._row(key)
+        counts, txn, items, index = self._load_counts(), self._txn, self._items, self._index
+        get, put, delete = txn.get, txn.put, txn.delete
+        order = counts[MOVES]
+        for (index_key, key), owner in zip(self._first(READY, len(owners)), owners, strict=False):
+            row = unpack_row(get(key, None, items))
             taken.append(rec.read_range(key.decode(), row[RANGE]))
-            row[OWNER], row[EPOCH], row[SINCE] = owner, epoch, now
-            self._move(key, row, SENT)
+            order += 1
+            row[STATE], row[ORDER], row[OWNER], row[EPOCH] = SENT, order, owner, epoch
+            row[SINCE] = now
+            delete(index_key, b"", index)
+            put(key, pack_row(row), True, True, False, items)
+            put(pack_key(SENT, order), key, True, True, False, index)
+        counts[MOVES] = order
+        counts[READY] -= len(taken)
+        counts[SENT] += len(taken)
         return taken
 
     def finish(
@@ -148,7 +158,7 @@ class Moves:
     ) -> list[str]:
         """Sent -> ready for all ranges of an epoch, an owner, or epochs before one; their ids."""
         back: list[str] = []
-        for key in self._first(SENT, -1):
+        for _, key in self._first(SENT, -1):
             row = self._row(key)
             if (
                 (epoch is None or row[EPOCH] == epoch)
@@ -196,7 +206,7 @@ class Moves:
         """Delete all rows of a state: the ranges are the server's again; returns their ids."""
         if state in (RangeState.PACKED, RangeState.STAGED):
             raise StateError(f"{state.value} ranges are given back with their archive only")
-        keys = self._first(CODES[state], -1)
+        keys = [key for _, key in self._first(CODES[state], -1)]
         for key in keys:
             self._delete(key, self._row(key))
         self._load_counts()[RELEASED] += len(keys)
@@ -334,23 +344,23 @@ class Moves:
             return None
         return key, row
 
-    def _first(self, code: int, n: int) -> list[bytes]:
-        """The first `n` keys of a state (all, when n is negative)."""
-        keys: list[bytes] = []
+    def _first(self, code: int, n: int) -> list[tuple[bytes, bytes]]:
+        """The first `n` of a state (all, when n is negative): index key and key."""
+        found_items: list[tuple[bytes, bytes]] = []
         if n == 0:
-            return keys
+            return found_items
         # Not closed: it ends with the transaction, which is short.
         cursor = self._txn.cursor(self._index)
         found = cursor.set_range(pack_key(code, 0))
         while found:
-            index_key, key = cursor.item()
-            if index_key[0] != code:
+            item = cursor.item()
+            if item[0][0] != code:
                 break
-            keys.append(key)
-            if len(keys) == n:
+            found_items.append(item)
+            if len(found_items) == n:
                 break
             found = cursor.next()
-        return keys
+        return found_items
 
     def _move(self, key: bytes, row: Row, code: int) -> None:
         counts = self._counts or self._load_counts()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from functools import partial
 
-from espilot.adapters.channel import Incoming, PayloadChannel, Sending
+from espilot.adapters.channel import PayloadChannel, Sending
 from espilot.adapters.loop import Timer
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
-from espilot.pipeline.dispatch import Dispatch, Message, Reply
+from espilot.pipeline.dispatch import Dispatch, Reply
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
 from espilot.workers.child import Child
@@ -19,11 +18,11 @@ from espilot.workers.child import Child
 BATCH = 512
 """Messages settled in one transaction; more would keep the first client waiting."""
 BATCHES = 16
-"""Batches settled before the loop looks at its other sources again."""
-MOST_AHEAD = 64
+"""Batches read before an end is judged."""
+MOST_AHEAD = 128
 """Ranges that are committed as sent before they are asked for."""
 SETTLE_S = 0.002
-"""Longest time that outcomes without a request wait for their transaction."""
+"""Longest time that outcomes, and requests that were answered, wait for their transaction."""
 SILENCE_S = 0.1
 """The channel of a reaped payload counts as drained after so long without a message."""
 DEATH_DELAY_S = 0.02
@@ -64,34 +63,32 @@ class Station:
         child.loop.on_readable(self.channel.socket, self.receive)
 
     def receive(self) -> None:
-        """Settle what waits on the channel, and what comes meanwhile."""
+        """Take what waits on the channel, a batch at most, and answer it."""
+        self._receive_batch()
+
+    def _receive_batch(self) -> int:
+        incoming = self.channel.receive(BATCH)
+        if not incoming:
+            return 0
+        self._last_message = time.monotonic()
+        for _, _, pid, extra_frames in incoming:
+            if pid is not None:
+                self._watch(pid)
+            if extra_frames:
+                self._complain("message with extra frames")
+        self._send(self.dispatch.read(incoming))
+        if self.dispatch.urgent:
+            self._settle()
+        elif self._settling is None:
+            # Nobody waits for the commit: it is made for all that comes in a moment.
+            self._settling = self.child.loop.call_later(SETTLE_S, self._settle)
+        return len(incoming)
+
+    def _receive_all(self) -> None:
+        """Take everything that waits now; of who speaks without end, a bounded part."""
         for _ in range(BATCHES):
-            incoming = self.channel.receive(BATCH)
-            if not incoming:
+            if self._receive_batch() < BATCH:
                 return
-            self._last_message = time.monotonic()
-            self._send(self.dispatch.read(self._gather(incoming)))
-            if self.dispatch.asked:
-                self._settle()
-            elif self._settling is None:
-                # A client asks right after its report: the request is not to wait for a commit.
-                self._settling = self.child.loop.call_later(SETTLE_S, self._settle)
-
-    def _gather(self, incoming: list[Incoming]) -> Iterator[Message]:
-        """A batch, and what arrives while its outputs are looked at.
-
-        A client sends its next request right behind an output: both are settled together.
-        """
-        room = BATCH
-        while incoming:
-            for identity, message, pid, extra_frames in incoming:
-                yield identity, message, pid
-                if pid is not None:
-                    self._watch(pid)
-                if extra_frames:
-                    self._complain("message with extra frames")
-            room -= len(incoming)
-            incoming = self.channel.receive(room) if room > 0 else []
 
     def look(self) -> None:
         """Something changed in the queue: serve who waits."""
@@ -101,7 +98,7 @@ class Station:
 
     def drain(self) -> None:
         """The payload is reaped: when the channel is silent, its sent ranges become ready."""
-        self.receive()
+        self._receive_all()
         self._settle()
         if time.monotonic() - self._last_message < SILENCE_S:
             self.child.loop.call_later(SILENCE_S, self.drain)
@@ -161,7 +158,7 @@ class Station:
     def _client_died(self, pid: int) -> None:
         if self.settled is not None:
             return
-        self.receive()
+        self._receive_all()
         self._settle()
         back = self.dispatch.died(pid)
         self.child.log.info("client", "client ended", pid=pid, returned=len(back))
