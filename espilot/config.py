@@ -112,6 +112,20 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainConfig:
+    """[drain]: an early end in good order."""
+
+    grace_s: float = setting(30.0, "From SIGTERM, SIGQUIT or SIGXCPU to the KILL that may follow.")
+    notice_s: float = setting(60.0, "The same from SIGUSR1 or SIGUSR2.")
+    interrupt_s: float = setting(150.0, "The same from SIGINT (Ctrl-C).")
+    file: str = setting(
+        "",
+        "A file whose existence means: drain, by the duration or Unix time in it, if there is one; "
+        "empty: WORKDIR/drain, which is removed when it was read.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class TaskConfig:
     """[task]: what a local run processes."""
 
@@ -146,7 +160,11 @@ class Settings:
     stageout: StageoutConfig = field(default_factory=StageoutConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    drain: DrainConfig = field(default_factory=DrainConfig)
     storage: str = field(default="", metadata={"doc": "URL or directory of the storage element."})
+    recovery_dir: str = setting(
+        "", "Where a drain spares what the storage does not take; may be on a shared file system."
+    )
 
 
 def split_input(text: str) -> tuple[str, int | None]:
@@ -204,6 +222,9 @@ LEAST: Mapping[str, float] = {
     "server.timeout_s": 0.01,
     "server.connect_timeout_s": 0.01,
     "server.heartbeat_s": 0.01,
+    "drain.grace_s": 1,
+    "drain.notice_s": 1,
+    "drain.interrupt_s": 1,
     "limits.live_ranges": 1,
     "limits.role_restarts": 1,
     "limits.silent_s": 2,
