@@ -16,6 +16,7 @@ from typing import Any
 from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
+from espilot.adapters.stacks import StackFile
 from espilot.core.payload_life import Event, Life
 from espilot.core.restart import GiveUp, start_order
 from espilot.errors import MessageError
@@ -34,6 +35,7 @@ from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Outcome, Snapshot
 from espilot.supervisor.payload import sweep_strangers
 from espilot.supervisor.people import People
+from espilot.supervisor.recovery import tell_resumed
 from espilot.supervisor.roles import Roles
 from espilot.supervisor.signals import Signals
 from espilot.wire import envelope
@@ -43,6 +45,7 @@ from espilot.wire.messages import (
     Hello,
     JobPhase,
     Listening,
+    Resumed,
     Settled,
     StorageHealth,
     TaskOver,
@@ -71,6 +74,7 @@ class Supervisor:
         self._control = ControlRouter(context.runtime)
         self._queue = Queue(context.queue)
         self._signals = Signals()
+        self._stacks = StackFile(context.runtime)
         self._monitor = Monitor(context, log)
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
         self._directives = Directives(self._control)
@@ -88,6 +92,7 @@ class Supervisor:
             Bound: lambda bound: self._payload.bound(bound.epoch),
             Settled: self._channel_settled,
             StorageHealth: self._storage_changed,
+            Resumed: partial(tell_resumed, log),
         }
         self._job = JobPhase(0, 0, "")
         self._jobs = 0
@@ -368,5 +373,6 @@ class Supervisor:
         self._queue.close()
         self._control.close()
         self._signals.close()
+        self._stacks.close()
         self._death.close()
         self._log.info("stop", "pilot ended")

@@ -6,8 +6,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from espilot.errors import LocalError
 from espilot.adapters.stacks import StackFile
+from espilot.errors import LocalError
 from espilot.workers.child import Child, fail_loudly
 from espilot.workers.context import Context, read_context
 

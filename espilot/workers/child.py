@@ -27,6 +27,12 @@ from espilot.wire.messages import Alive, Bell, Hello, Stop
 from espilot.workers.context import Context
 
 BEAT_S = 1.0
+NOT_FOR_WORKERS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU,
+    signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+"""Meant for the supervisor, though batch systems send them to every process of a job; a worker
+ends by message or by KILL."""
 FLUSH_S = 0.2
 """So long the story of a move may wait to be written."""
 RING_GAP_S = 0.01
@@ -40,8 +46,7 @@ class Child:
 
     def __init__(self, role: str, context: Context, *, parent_pid: int, death_fd: int) -> None:
         guard_against_orphanhood(parent_pid, death_fd)
-        # A worker ends by message or by KILL: TERM and INT are meant for the supervisor.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in NOT_FOR_WORKERS:
             signal.signal(number, signal.SIG_IGN)
         self.role = role
         self.context = context
