@@ -28,6 +28,7 @@ setup(
         "lmdb>=1.4.1",
         "requests>=2.31",
         "ijson>=3.2.3",
+        "boto3>=1.36",
     ],
     extras_require={"server": SERVER, "demo": DEMO, "test": TEST},
     entry_points={

@@ -39,7 +39,14 @@ class StorageError(EspilotError):
 
 
 class StorageRetryable(StorageError):
-    """A transfer that may work later: time-out, connection lost, server busy, disk full."""
+    """A transfer that may work later: time-out, connection lost, server busy, disk full.
+
+    `retry_after_s` is the pause that the storage asked for, where it did.
+    """
+
+    def __init__(self, text: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class StorageFatal(StorageError):

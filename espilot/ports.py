@@ -67,7 +67,9 @@ class EventServer(Protocol):
 class Storage(Protocol):
     """One storage element. Names are flat; a repeated put of the same name overwrites itself.
 
-    Errors: `StorageRetryable` (may work later), `StorageFatal` (will not).
+    Errors: `StorageRetryable` (may work later), `StorageFatal` (will not). May be used by several
+    threads at once, for different names. What each kind must do is in
+    `adapters/storage/contract.py`, as checks that run.
     """
 
     @property
@@ -87,8 +89,27 @@ class Storage(Protocol):
         """
         ...
 
+    def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        """Require that `name` is there with this content; `StorageRetryable` if it is not."""
+        ...
+
+    def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
+        """Download `name` to `target`, verified; nothing partial ever has that path.
+
+        Also `LocalError`: this node cannot take it.
+        """
+        ...
+
     def delete(self, name: str) -> None:
         """Remove `name`; a missing one is no error."""
+        ...
+
+    def url_of(self, name: str) -> str:
+        """The address of `name`, without secrets, for programs that read it themselves."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections; the storage may be used again afterwards."""
         ...
 
 

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,15 +15,13 @@ from typing import Any
 import pytest
 
 from espilot.adapters.storage import open_storage, posix
+from espilot.adapters.storage.contract import CHECKS, Subject, adler32_of
+from espilot.adapters.storage.endpoint import require_name
 from espilot.adapters.storage.posix import PosixStorage
-from espilot.errors import ConfigError, StorageFatal, StorageRetryable
+from espilot.errors import ConfigError, LocalError, StorageFatal, StorageRetryable
 from espilot.ports import Storage
 
 DATA = bytes(range(256)) * 40_000
-
-
-def adler32_of(data: bytes) -> str:
-    return f"{zlib.adler32(data):08x}"
 
 
 class MemoryStorage:
@@ -52,31 +49,40 @@ class MemoryStorage:
             raise StorageRetryable(f"storage memory: {name} differs")
         self.files[name] = data
 
+    def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        data = self.files.get(name, b"")
+        if (len(data), adler32_of(data)) != (size_bytes, adler32):
+            raise StorageRetryable(f"storage memory: {name} differs")
+
+    def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
+        self.verify(name, size_bytes=size_bytes, adler32=adler32)
+        target.write_bytes(self.files[name])
+
     def delete(self, name: str) -> None:
         self._require_name(name)
         self.files.pop(name, None)
 
+    def url_of(self, name: str) -> str:
+        self._require_name(name)
+        return f"memory:{name}"
+
+    def close(self) -> None:
+        pass
+
     def _require_name(self, name: str) -> None:
-        if not name or name.startswith(".") or "/" in name or not name.isprintable():
-            raise StorageFatal(f"storage memory: bad name {name!a}")
+        require_name(name, self.url)
 
 
-class Subject:
-    """A storage under test, and how to look into it from outside."""
-
-    def __init__(self, storage: Storage, listing: Callable[[], dict[str, bytes]]) -> None:
-        self.storage = storage
-        self.listing = listing
-
-
-@pytest.fixture(params=["memory", "posix"])
+@pytest.fixture(params=["memory", "posix", "posix-group"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     """Each kind of storage with id 7, empty."""
+    local, directory = tmp_path / "local", tmp_path / "se" / "deep"
+    local.mkdir()
     if request.param == "memory":
         memory = MemoryStorage(7)
-        return Subject(memory, lambda: dict(memory.files))
-    directory = tmp_path / "se" / "deep"
-    return Subject(PosixStorage(directory, 7), lambda: files_of(directory))
+        return Subject(memory, local, lambda: dict(memory.files))
+    storage = PosixStorage(directory, 7, group_readable=request.param == "posix-group")
+    return Subject(storage, local, lambda: files_of(directory))
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
@@ -98,70 +104,34 @@ def put(storage: Storage, source: Path, name: str = "a b;c.tar") -> None:
     storage.put(source, name, size_bytes=len(data), adler32=adler32_of(data))
 
 
-def test_identity(subject: Subject) -> None:
-    """A storage tells its address and its endpoint id."""
-    assert subject.storage.storage_id == 7
-    assert ":" in subject.storage.url
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(check: Callable[[Subject], None], subject: Subject) -> None:
+    """Each kind of storage fulfils the contract."""
+    check(subject)
 
 
-def test_put_then_there(subject: Subject, source: Path) -> None:
-    """After put the file is there with its bytes, and nothing else is; the source stays."""
-    put(subject.storage, source)
-    assert subject.listing() == {"a b;c.tar": DATA}
-    assert source.read_bytes() == DATA
+@pytest.mark.parametrize("check", CHECKS[1:], ids=lambda check: check.__name__)
+def test_contract_refuses_a_liar(check: Callable[[Subject], None], tmp_path: Path) -> None:
+    """A storage that says yes and does nothing passes no check but that of its name."""
+    liar = Subject(Liar(7), tmp_path, lambda: {})
+    with pytest.raises((AssertionError, FileNotFoundError)):
+        check(liar)
 
 
-def test_put_again_overwrites(subject: Subject, source: Path) -> None:
-    """A repeated put of the same name overwrites itself: a retry does no harm."""
-    put(subject.storage, source)
-    source.write_bytes(b"new")
-    put(subject.storage, source)
-    assert subject.listing() == {"a b;c.tar": b"new"}
+class Liar(MemoryStorage):
+    """Says yes to everything."""
 
+    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+        pass
 
-@pytest.mark.parametrize("wrong", ["size", "adler32"])
-def test_difference_is_found(subject: Subject, source: Path, wrong: str) -> None:
-    """A file that is not what it should be is never visible, and may be tried again."""
-    size_bytes = len(DATA) + (wrong == "size")
-    adler32 = "00000001" if wrong == "adler32" else adler32_of(DATA)
-    with pytest.raises(StorageRetryable):
-        subject.storage.put(source, "x.tar", size_bytes=size_bytes, adler32=adler32)
-    assert subject.listing() == {}
+    def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        pass
 
+    def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
+        target.write_bytes(b"?")
 
-def test_failed_put_keeps_the_old_file(subject: Subject, source: Path) -> None:
-    """A failed overwrite leaves what was there before."""
-    put(subject.storage, source, "x.tar")
-    with pytest.raises(StorageRetryable):
-        subject.storage.put(source, "x.tar", size_bytes=1, adler32="00000001")
-    assert subject.listing() == {"x.tar": DATA}
-
-
-def test_missing_source(subject: Subject, tmp_path: Path) -> None:
-    """A source that is gone is no reason to repeat the transfer."""
-    with pytest.raises(StorageFatal):
-        subject.storage.put(tmp_path / "gone", "x.tar", size_bytes=1, adler32="00000001")
-    assert subject.listing() == {}
-
-
-def test_delete(subject: Subject, source: Path) -> None:
-    """Delete removes; deleting what is missing is no error, even from a storage never used."""
-    subject.storage.delete("x.tar")
-    put(subject.storage, source, "x.tar")
-    subject.storage.delete("x.tar")
-    subject.storage.delete("x.tar")
-    assert subject.listing() == {}
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "/abs", "a\nb", "a\0b", ".hidden"])
-def test_bad_name(subject: Subject, source: Path, name: str) -> None:
-    """A name that is not flat is refused for good, before anything is written."""
-    with pytest.raises(StorageFatal) as caught:
-        put(subject.storage, source, name)
-    with pytest.raises(StorageFatal):
-        subject.storage.delete(name)
-    assert "\n" not in str(caught.value)
-    assert subject.listing() == {}
+    def delete(self, name: str) -> None:
+        self.files["never deleted"] = b""
 
 
 # What only a directory can suffer.
@@ -215,6 +185,26 @@ def test_errors_of_the_system(
         put(PosixStorage(tmp_path / "se", 1), source, "x.tar")
     assert os.strerror(code) in str(caught.value)
     assert list((tmp_path / "se").iterdir()) == []
+
+
+def test_group_readable(tmp_path: Path, source: Path) -> None:
+    """By option the group may read the files, whatever the process's mask is; others may not."""
+    old = os.umask(0o077)
+    try:
+        put(PosixStorage(tmp_path / "se", 1, group_readable=True), source, "x.tar")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "se" / "x.tar").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "se").stat().st_mode & 0o777 == 0o750
+
+
+def test_get_without_room(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that this disk cannot hold is refused before a byte is written."""
+    storage = PosixStorage(tmp_path / "se", 1)
+    put(storage, source, "x.tar")
+    with pytest.raises(LocalError, match="no room"):
+        storage.get("x.tar", tmp_path / "y", size_bytes=2**62, adler32="00000001")
+    assert not list(tmp_path.glob(".y*"))
 
 
 def test_directory_is_a_file(tmp_path: Path, source: Path) -> None:
@@ -274,11 +264,14 @@ def test_open_storage_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "a\nb", "s3://key:secret@h/b", "file://elsewhere/x", "file:rel", "file:///x?secret=1"],
-)
+    [
+        "", "a\nb", "file://elsewhere/x", "file:rel", "file:///x?secret=1", "gopher://secret/x",
+        "s3://key:secret@h/b", "s3:///x", "s3://B/x", "s3://bucket/x?secret=1", "s3:bucket",
+    ],
+)  # fmt: skip
 def test_open_storage_refuses(url: str) -> None:
     """What is not supported is refused with what is, without repeating secrets."""
-    with pytest.raises(ConfigError, match="file:///DIRECTORY") as caught:
+    with pytest.raises(ConfigError, match=r"file:///DIRECTORY|write s3://BUCKET") as caught:
         open_storage(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,31 +1,92 @@
-"""Storage elements, one module per kind; `open_storage` finds the kind in the URL."""
+"""Storage elements, one module per kind; `open_endpoint` finds the kind in the URL.
+
+A package of somebody else adds a kind by an entry point of the group `espilot.storage`: its name is
+the scheme of the URL, its object takes an `Endpoint` and gives a `ports.Storage`. What a storage
+must do is in `contract.py`, as checks that run.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
+from espilot.adapters.storage.endpoint import Endpoint, TransferLimits
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.errors import ConfigError
 from espilot.ports import Storage
 
+__all__ = ["PLUGIN_GROUP", "Endpoint", "TransferLimits", "open_endpoint", "open_storage"]
+
+PLUGIN_GROUP = "espilot.storage"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_SUPPORTED = "a directory, or file:///DIRECTORY"
+_SUPPORTED = "a directory, file:///DIRECTORY, s3://BUCKET/PREFIX"
 
 
 def open_storage(url: str, *, storage_id: int = 1) -> Storage:
-    """Make the storage that `url` (a directory or a `file:` URL) names; ConfigError if none can.
+    """Make the storage at `url`, with everything else as by default."""
+    return open_endpoint(Endpoint(url, storage_id))
 
-    A relative directory counts from the current one. The text of an error never repeats what may
-    be a secret.
+
+def open_endpoint(endpoint: Endpoint) -> Storage:
+    """Make the storage that `endpoint.url` (a directory or a URL) names; ConfigError if none can.
+
+    Nothing is reached yet. A relative directory counts from the current one. The text of an error
+    never repeats what may be a secret.
     """
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        return PosixStorage(_directory(url), storage_id)
-    if scheme[1].lower() != "file":
-        raise ConfigError(f"storage: unknown kind {scheme[1]!r}; supported: {_SUPPORTED}")
-    return PosixStorage(_file_url_directory(url), storage_id)
+    scheme = _SCHEME.match(endpoint.url)
+    kind = _KINDS.get(scheme[1].lower() if scheme else "")
+    if kind is not None:
+        return kind(endpoint)
+    assert scheme is not None
+    return _open_plugin(scheme[1].lower(), endpoint)
+
+
+def _open_plugin(scheme: str, endpoint: Endpoint) -> Storage:
+    """Let a plug-in make the storage."""
+    for entry in entry_points(group=PLUGIN_GROUP, name=scheme):
+        try:
+            factory = entry.load()
+        except ImportError as error:
+            raise ConfigError(
+                f"storage: the plug-in {entry.value} for {scheme}: cannot be imported: {error}"
+            ) from error
+        storage: Storage = factory(endpoint)
+        return storage
+    raise ConfigError(
+        f"storage: unknown kind {scheme!r}; supported: {_SUPPORTED}, and what plug-ins add"
+    )
+
+
+def _open_directory(endpoint: Endpoint) -> Storage:
+    return _open_posix(_directory(endpoint.url), endpoint)
+
+
+def _open_file_url(endpoint: Endpoint) -> Storage:
+    return _open_posix(_file_url_directory(endpoint.url), endpoint)
+
+
+def _open_posix(directory: Path, endpoint: Endpoint) -> Storage:
+    return PosixStorage(
+        directory,
+        endpoint.storage_id,
+        group_readable=endpoint.group_readable,
+        limits=endpoint.limits,
+    )
+
+
+def _open_s3(endpoint: Endpoint) -> Storage:
+    from espilot.adapters.storage.s3 import S3Storage
+
+    return S3Storage(endpoint)
+
+
+_KINDS: Mapping[str, Callable[[Endpoint], Storage]] = MappingProxyType(
+    {"": _open_directory, "file": _open_file_url, "s3": _open_s3}
+)
 
 
 def _file_url_directory(url: str) -> Path:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
+from espilot.adapters.storage.endpoint import TransferLimits, require_name
+from espilot.adapters.storage.transfer import Watch, opened_source, receive, require_same
 from espilot.errors import StorageError, StorageFatal, StorageRetryable
 
 _CHUNK_BYTES = 4 * 2**20
-_NAME_BYTES = 240
-"""Longest name; leaves room for what the temporary name adds."""
 _FATAL = {
     errno.EACCES: "give write permission",
     errno.EPERM: "give write permission",
@@ -36,11 +36,20 @@ _OTHER = "it is tried again; look at the file system if it persists"
 class PosixStorage:
     """Stores files in one directory, which is made when the first file comes."""
 
-    __slots__ = ("_directory", "_storage_id")
+    __slots__ = ("_directory", "_file_mode", "_limits", "_storage_id")
 
-    def __init__(self, directory: Path, storage_id: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        storage_id: int,
+        *,
+        group_readable: bool = False,
+        limits: TransferLimits | None = None,
+    ) -> None:
         self._directory = directory
         self._storage_id = storage_id
+        self._file_mode = 0o640 if group_readable else None
+        self._limits = limits or TransferLimits()
 
     @property
     def directory(self) -> Path:
@@ -63,20 +72,51 @@ class PosixStorage:
         The temporary name follows from `name`: what a killed upload left behind is overwritten by
         the next try of the same archive.
         """
-        self._require_name(name)
-        with self._open_source(source, name) as source_fd, self._translated("write", name):
-            self._directory.mkdir(parents=True, exist_ok=True)
+        require_name(name, self.url)
+        with opened_source(source, name, self.url) as file, self._translated("write", name):
+            self._make_directory()
             temporary = self._directory / f".{name}.tmp"
             try:
-                self._write_verified(source_fd, temporary, (size_bytes, adler32.lower()))
+                found = self._write(file.fileno(), temporary)
+                what = f"storage {self.url}: {temporary.name}"
+                require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
                 temporary.replace(self._directory / name)
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_directory(self._directory)
 
+    def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        """Read `name` and compare."""
+        require_name(name, self.url)
+        with self._translated("read", name), (self._directory / name).open("rb") as file:
+            found = _checksum(file.fileno())
+        what = f"storage {self.url}: {name}"
+        require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
+
+    def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
+        """Copy `name` to `target`, verified; nothing partial ever has that path."""
+        require_name(name, self.url)
+        what = f"storage {self.url}: {name}"
+        receive(
+            lambda offset: self._opened(name, offset),
+            target,
+            size_bytes=size_bytes,
+            adler32=adler32,
+            watch=Watch(self._limits, size_bytes, what),
+            what=what,
+        )
+
+    def url_of(self, name: str) -> str:
+        """Give the file's URL."""
+        require_name(name, self.url)
+        return f"{self.url}/{quote(name)}"
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def delete(self, name: str) -> None:
         """Remove `name`; a missing one, and a missing directory, is no error."""
-        self._require_name(name)
+        require_name(name, self.url)
         with self._translated("delete", name):
             try:
                 (self._directory / name).unlink(missing_ok=True)
@@ -84,49 +124,35 @@ class PosixStorage:
             except FileNotFoundError:
                 return
 
-    def _write_verified(self, source_fd: int, path: Path, expected: tuple[int, str]) -> None:
-        """Copy to `path`, sync, read it again and compare (size, adler32) with `expected`."""
+    def _make_directory(self) -> None:
+        """Make the directory, and let the group in if it shall read."""
+        if not self._directory.is_dir():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if self._file_mode is not None:
+                self._directory.chmod(0o750)
+
+    def _write(self, source_fd: int, path: Path) -> tuple[int, str]:
+        """Copy to `path`, sync, read it again; size and adler32 of what is there."""
         path.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o644)
         try:
+            if self._file_mode is not None:
+                os.fchmod(fd, self._file_mode)
             _copy(source_fd, fd)
             os.fsync(fd)
             # Without this the reading below would only see our own page cache.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            found = _checksum(fd)
+            return _checksum(fd)
         finally:
             os.close(fd)
-        if found != expected:
-            raise StorageRetryable(
-                f"storage {self.url}: {path.name} has {found[0]} bytes with adler32 {found[1]} "
-                f"instead of {expected[0]} bytes with {expected[1]}; {_OTHER}"
-            )
-
-    def _require_name(self, name: str) -> None:
-        """Require a flat, visible, printable name that a file system takes."""
-        flat = "/" not in name and not name.startswith(".") and name.isprintable()
-        if not name or not flat or not 0 < len(os.fsencode(name)) <= _NAME_BYTES:
-            raise StorageFatal(
-                f"storage {self.url}: cannot use the name {ascii(name)[:80]}; it must be a flat "
-                f"file name of at most {_NAME_BYTES} bytes"
-            )
 
     @contextmanager
-    def _open_source(self, source: Path, name: str) -> Iterator[int]:
-        """Open the local file; one that cannot be read will not get better by a retry."""
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise StorageFatal(
-                f"storage {self.url}: cannot read the local file for {name}: {error.strerror}"
-            ) from error
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise StorageFatal(f"storage {self.url}: the source of {name} is not a file")
-            yield fd
-        finally:
-            os.close(fd)
+    def _opened(self, name: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Open for reading from `offset` on."""
+        with self._translated("read", name), (self._directory / name).open("rb") as file:
+            file.seek(offset)
+            yield offset, iter(lambda: file.read(_CHUNK_BYTES), b"")
 
     @contextmanager
     def _translated(self, action: str, name: str) -> Iterator[None]:

