@@ -51,25 +51,41 @@ class Account:
         return {name: data for name, data in members.items() if name.endswith(f".{range_id}")}
 
 
-def take_account(database: Path, storage: Path) -> Account:
-    """Read the books and the storage, and require that they agree with one another."""
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the server's database says: the last attempt of each range, and the archives by name."""
+
+    ranges: list[Range]
+    archives: dict[str, sqlite3.Row]
+    task: sqlite3.Row
+
+
+def read_books(database: Path) -> Books:
+    """Read the database of a server that serves one task."""
     db = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     db.row_factory = sqlite3.Row
     try:
         rows = db.execute("SELECT * FROM event WHERE copied = 0").fetchall()
         archives = db.execute("SELECT * FROM archive").fetchall()
-        counted = db.execute("SELECT * FROM task").fetchone()
+        task = db.execute("SELECT * FROM task").fetchone()
     finally:
         db.close()
-    account = Account([_read_range(row) for row in rows])
+    by_name = {row["lfn"]: row for row in archives}
+    assert len(by_name) == len(archives), "an archive is listed twice"
+    return Books([_read_range(row) for row in rows], by_name, task)
+
+
+def take_account(database: Path, storage: Path) -> Account:
+    """Read the books and the storage, and require that they agree with one another."""
+    books = read_books(database)
+    account = Account(books.ranges)
     keys = [each.key for each in account.ranges]
-    assert len(set(keys)) == len(keys) == counted["total"], "a range twice, or missing"
-    for archive in archives:
-        assert archive["lfn"] not in account.members, f"{archive['lfn']} is listed twice"
-        account.members[archive["lfn"]] = _read_archive(storage, archive)
+    assert len(set(keys)) == len(keys) == books.task["total"], "a range twice, or missing"
+    for name, archive in books.archives.items():
+        account.members[name] = read_archive(storage, archive)
     _require_each_finished_once(account)
     for name in ("finished", "failed", "fatal"):
-        assert len(account.with_fate(name)) == counted[name], name
+        assert len(account.with_fate(name)) == books.task[name], name
     return account
 
 
@@ -136,17 +152,26 @@ def booked(database: Path) -> int:
 
 def task_value(database: Path, column: str) -> int:
     """One number of the task's row; 0 while there is none."""
+    return int(_task_field(database, column) or 0)
+
+
+def task_state(database: Path) -> str:
+    """How the task stands; "" while there is none."""
+    return str(_task_field(database, "state") or "")
+
+
+def _task_field(database: Path, column: str) -> object:
     try:
         db = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5.0)
     except sqlite3.Error:
-        return 0
+        return None
     try:
         row = db.execute(f"SELECT {column} FROM task").fetchone()
     except sqlite3.Error:
-        return 0
+        return None
     finally:
         db.close()
-    return int(row[0]) if row else 0
+    return row[0] if row else None
 
 
 def queued(state: Path) -> dict[str, int]:
@@ -189,7 +214,7 @@ def _fate_of(row: sqlite3.Row) -> str:
     return "ready" if left > 0 else "failed"
 
 
-def _read_archive(storage: Path, row: sqlite3.Row) -> dict[str, bytes]:
+def read_archive(storage: Path, row: sqlite3.Row) -> dict[str, bytes]:
     """The members of an archive, after its size and checksum were compared with the report."""
     path = storage / row["lfn"]
     data = path.read_bytes()
