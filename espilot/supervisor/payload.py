@@ -154,7 +154,7 @@ def payload_command(context: Context, channel: str) -> list[str]:
     }
     argv = [replace_all(word, values) for word in words]
     if config.exec:
-        runner = [sys.executable, "-m", "espilot.payload.exec_runner"]
+        runner = [sys.executable, "-P", "-m", "espilot.payload.exec_runner"]
         return [*runner, "--processes", str(config.cores), "--", *argv]
     return argv
 

@@ -61,7 +61,7 @@ class Roles:
         context = self._context()
         context_file = context.runtime / f"context-{name}.json"
         context.write(context_file)
-        argv = [sys.executable, "-m", "espilot.workers", name, str(context_file)]
+        argv = [sys.executable, "-P", "-m", "espilot.workers", name, str(context_file)]
         argv += [str(os.getpid()), str(self._death_fd)]
         with context.log_file.open("ab") as log_file:
             role.child = process.spawn(

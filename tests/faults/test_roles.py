@@ -127,3 +127,13 @@ def test_role_killed_again_and_again_ends_the_run(runner: Runner, role: str) -> 
     again.runtimes |= run.runtimes
     again.require_finished(EVENTS)
     assert "going on with the unfinished run" in again.stderr
+
+
+def test_current_directory_is_no_source_of_modules(runner: Runner) -> None:
+    """Files where the user stands, named like modules that the pilot needs, change nothing."""
+    here = runner.directory / "here"
+    here.mkdir()
+    for name in ("random", "lmdb", "zmq", "msgpack", "espilot", "sqlite3"):
+        (here / f"{name}.py").write_text("raise SystemExit(9)\n")
+    run = runner.start(job_text(f"{FAKE} --clients 2", events=40), cwd=here)
+    run.require_finished(40)
