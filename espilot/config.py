@@ -29,7 +29,17 @@ class PayloadConfig:
     cores: int = setting(1, "Processes that work at the same time.")
     output_limit_bytes: int = setting(500 * 10**9, "Largest single output file.")
     stdout_limit_bytes: int = setting(2 * 2**30, "Largest stdout or stderr of the payload.")
+    stdout_over: str = setting(
+        "cut", "At that limit: `cut` keeps head and tail and goes on, `end-job` ends the job."
+    )
     hang_s: float = setting(7200.0, "No message and no CPU use for so long means: hung.")
+    range_hang_factor: float = setting(
+        10.0, "A range in work for so many times the median duration means: its client hangs."
+    )
+    range_hang_floor_s: float = setting(600.0, "But not before so long.")
+    range_hang_cap_s: float = setting(
+        21600.0, "And so long in any case; 0 means that a range may take for ever."
+    )
     restarts: int = setting(
         5, "Starts within restart_window_s after which the payload is given up."
     )
@@ -82,6 +92,9 @@ class ServerConfig:
     x509_proxy: str = setting("", "Proxy file; empty takes the one that X509_USER_PROXY names.")
     ca: str = setting("", "Directory or bundle of authorities; empty takes X509_CERT_DIR's.")
     token_file: str = setting("", "File with a bearer token; empty takes OIDC_AUTH_TOKEN's.")
+    quirks: tuple[str, ...] = setting(
+        (), "Faults of the built-in server in a local run, as in espilot server --quirk."
+    )
     token_origin: str = setting("", "VO:ROLE of the token; empty takes OIDC_AUTH_ORIGIN.")
 
 
@@ -91,6 +104,21 @@ class LimitsConfig:
 
     workdir_bytes: int = setting(
         16336 * 2**20, "Largest size of the work directory, outputs and logs included."
+    )
+    workdir_grace: float = setting(0.2, "Part of that limit by which it may be exceeded.")
+    free_start_bytes: int = setting(
+        2 * 10**9, "Free space on the disk of the work directory that a start needs."
+    )
+    free_bytes: int = setting(
+        10**9, "With less free space no ranges are handed out, with half of it the job ends."
+    )
+    memory_bytes: int = setting(
+        0, "Most memory (PSS) of the payload's processes together; 0 means no limit."
+    )
+    memory_every_s: float = setting(60.0, "Pause between two measurements of the PSS.")
+    processes: int = setting(0, "Most processes of the payload; 0 means no limit.")
+    no_progress_s: float = setting(
+        43200.0, "With ranges in hand, none ending for so long ends the payload; 0 means never."
     )
     wall_s: float = setting(0.0, "Longest run; 0 means no limit.")
     live_ranges: int = setting(4000, "Most ranges on the node at the same time.")
@@ -196,6 +224,11 @@ def read_settings(table: Mapping[str, Any], origin: str) -> Settings:
         if not least <= value <= LARGEST:
             bound = f"at least {least}" if not value > LARGEST else f"at most {LARGEST}"
             raise ConfigError(f"{origin}: {name} is {value}, it must be {bound}")
+    for name, choices in CHOICES.items():
+        section, _, key = name.partition(".")
+        value = getattr(getattr(settings, section), key)
+        if value not in choices:
+            raise ConfigError(f"{origin}: {name} is {value!r:.40}, it must be one of {choices}")
     inputs = [split_input(text) for text in settings.task.inputs]
     if len(inputs) > 1 and any(events is None for _, events in inputs):
         raise ConfigError(f"{origin}: with several task.inputs each needs its events: PATH:EVENTS")
@@ -207,6 +240,8 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
     return asdict(settings)
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = {"payload.stdout_over": ("cut", "end-job")}
+"""Settings that are one of a few words."""
 LEAST: Mapping[str, float] = {
     "task.events_per_range": 1,
     "task.max_attempts": 1,

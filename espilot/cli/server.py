@@ -14,6 +14,7 @@ from typing import Any
 from espilot.cli import exit_codes
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.server.options import ServerOptions
+from espilot.server.quirk_text import describe_quirks, read_quirks
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
 
@@ -23,6 +24,8 @@ examples:
       serve one task on 127.0.0.1:25080, state in ./espilot-server.db
   espilot server --db /var/tmp/es.db --port 0 --json
       take a free port and print it as {"url": ...}
+  espilot server --quirk dialects=v1 --quirk drop_answer=update_event_ranges:3
+      only one dialect, and three lost answers
   espilot server --sent-timeout 10 --heartbeat-timeout 600
       give up lost jobs sooner than real servers do
 
@@ -37,8 +40,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "server",
         help="run the built-in event server",
-        description="Run the built-in event server (v1 dialect) until it is told to stop.",
-        epilog=_EXAMPLES,
+        description="Run the built-in event server (both dialects) until it is told to stop.",
+        epilog=_EXAMPLES + "\nquirks:\n" + describe_quirks().replace("%", "%%"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -74,6 +77,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="S",
         help="a running job without heartbeat is lost after S seconds (default: 7200)",
     )
+    parser.add_argument(
+        "--quirk",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="behave as a real server does, or fail like one; may be repeated, see below",
+    )
     parser.add_argument("--json", action="store_true", help="print url and tasks as a JSON object")
     return parser
 
@@ -106,7 +116,9 @@ def run(args: argparse.Namespace) -> int:
     from espilot.server.app import serve
 
     options = ServerOptions(
-        sent_timeout_s=args.sent_timeout, heartbeat_timeout_s=args.heartbeat_timeout
+        sent_timeout_s=args.sent_timeout,
+        heartbeat_timeout_s=args.heartbeat_timeout,
+        quirks=read_quirks(args.quirk),
     )
     tasks = create_tasks(args.db, args.task, options)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 NO_JOBS = "No jobs in PanDA"
 TIME_OUT = "TimeOut"
+NO_ROLE = "production or pilot role required"
 DATABASE_ERROR = "database error in the PanDA server"
 
 
@@ -41,11 +42,6 @@ def fail(message: str, data: Any = None) -> Answer:
     return Answer(success=False, message=message, data=data)
 
 
-def forbid(name: str) -> Answer:
-    """There is no such method."""
-    return Answer(status=403, text=f"ERROR : method {name} is forbidden")
-
-
 def crash(text: str) -> Answer:
     """An uncaught exception: its text, as plain text."""
     return Answer(status=500, text=text)
@@ -66,18 +62,22 @@ def write_body(answer: Answer, *, as_json: bool) -> tuple[int, str]:
 
 
 def answer_bulk_update(
-    entries: list[bool | None], commands: Mapping[str, Any], *, version: int, broken: bool
+    entries: list[bool | None],
+    commands: Mapping[str, Any],
+    *,
+    broken: bool,
+    in_strings: bool,
 ) -> Answer:
     """The answer to a bulk update that is already booked.
 
     Broken servers put the four strings into a set instead of a dict; with version 1 the values are
     no strings and the set cannot even be made.
     """
-    if broken and version > 0:
+    if broken and not in_strings:
         return crash("unhashable type: 'list'")
     if broken:
         return succeed({"Returns", json.dumps(entries), "Commands", json.dumps(commands)})
-    if version > 0:
+    if not in_strings:
         return succeed({"Returns": entries, "Commands": dict(commands)})
     return succeed({"Returns": json.dumps(entries), "Commands": json.dumps(commands)})
 

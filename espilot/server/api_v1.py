@@ -13,15 +13,17 @@ from types import MappingProxyType
 from typing import Any
 
 from espilot.errors import MessageError, UsageError
-from espilot.server import answers
+from espilot.server import answers, parameters
 from espilot.server.answers import Answer
 from espilot.server.options import Faults, Quirks
 from espilot.server.store import Store
 from espilot.server.tasks import read_new_task
+from espilot.wire.panda_legacy import METHODS
 from espilot.wire.panda_reports import FINAL_STATUSES, IGNORED_STATUSES, RangeUpdate, read_updates
-from espilot.wire.panda_v1 import JOB_STATES
+from espilot.wire.panda_v1 import JOB_STATES, UPDATE_JOB
 
 Values = Mapping[str, Any]
+LEGACY_NAMES = {method.function: method.name for method in METHODS.values()}
 _LOG = logging.getLogger(__name__)
 
 
@@ -38,9 +40,10 @@ class Api:
 
     def answer(self, name: str, values: Values) -> Answer:
         """Carry out `module/function` with checked parameters."""
-        if self._faults.take("http_500", name):
+        names = name, LEGACY_NAMES.get(name, name)
+        if self._faults.take("http_500", *names):
             return answers.crash("an exception was asked for")
-        if self._faults.take("exception_as_timeout", name):
+        if self._faults.take("exception_as_timeout", *names):
             return answers.fail(answers.TIME_OUT)
         try:
             return _FUNCTIONS[name](self, values)
@@ -60,9 +63,13 @@ class Api:
         hasty = timeout is not None and timeout <= 10
         if hasty and self._quirks.acquire_short_timeout_no_jobs:
             return answers.fail(answers.NO_JOBS)
+        if self._faults.take("jobs_error_as_none", "pilot/acquire_jobs", "getJob"):
+            return answers.fail(answers.NO_JOBS)
         jobs = self._store.acquire_jobs(values, self._now())
         if not jobs:
             return answers.fail(answers.NO_JOBS)
+        if len(jobs) == 1 and not self._quirks.acquire_always_bulk:
+            return answers.succeed(jobs[0])
         return answers.succeed({"StatusCode": 0, "jobs": jobs})
 
     def get_job_status(self, values: Values) -> Answer:
@@ -70,16 +77,50 @@ class Api:
         return answers.succeed(self._store.job_statuses(values["job_ids"]))
 
     def update_job(self, values: Values) -> Answer:
-        """`pilot/update_job`."""
+        """`pilot/update_job`: success is true even when the server failed."""
+        names = "pilot/update_job", "updateJob"
         if values["job_status"] not in JOB_STATES:
             return answers.fail("invalid job status", {"StatusCode": 50})
-        given = {name: value for name, value in values.items() if value is not None}
-        command = self._store.update_job(given, self._now())
+        if values["meta_data"] and self._faults.take("metadata_fails", *names):
+            diag = "the metadata cannot be stored"
+            return answers.succeed({"StatusCode": 30, "ErrorDiag": diag})
+        if self._faults.take("update_job_fails_quietly", *names):
+            return answers.succeed({"StatusCode": 30})
+        if self._faults.take("forget_job", *names):
+            self._store.forget_job(values["job_id"], self._now())
+        command = self._store.update_job(self._given(values), self._now())
         return answers.succeed({"StatusCode": 0, "command": command})
+
+    def _given(self, values: Values) -> dict[str, Any]:
+        """What was given of a job update."""
+        given = {name: value for name, value in values.items() if value is not None}
+        if self._quirks.v1_rates_divided:
+            for name in (key for key in given if key.startswith("rate_")):
+                given[name] = given[name] / 1024
+        return given
+
+    def update_jobs(self, values: Values) -> Answer:
+        """`pilot/update_jobs_bulk`: what was updated before an exception stays so."""
+        done = []
+        items = values["job_list"]
+        for item in items if isinstance(items, list) else []:
+            if self._faults.take("bulk_job_update_aborts", "pilot/update_jobs_bulk"):
+                return answers.fail("an exception was asked for", [])
+            try:
+                checked = parameters.check(UPDATE_JOB, item, strict=self._quirks.v1_strict_types)
+            except (parameters.BadRequest, parameters.BrokenRequest, TypeError) as error:
+                return answers.fail(f"failed: {error}"[:200], [])
+            done.append(self.update_job(checked).envelope)
+        return answers.succeed(done)
+
+    def update_worker(self, values: Values) -> Answer:
+        """`pilot/update_worker_status`: success even when there is no such worker."""
+        return answers.succeed(None)
 
     def count_ranges(self, values: Values) -> Answer:
         """`event/get_available_event_range_count`."""
-        return answers.succeed(self._store.count_ready(values["jobset_id"]))
+        n = self._store.count_ready(values["job_id"], values["jobset_id"])
+        return answers.succeed(n)
 
     def range_statuses(self, values: Values) -> Answer:
         """`event/get_event_range_statuses`."""
@@ -103,7 +144,10 @@ class Api:
 
     def acquire_ranges(self, values: Values) -> Answer:
         """`event/acquire_event_ranges`: a bare list."""
-        if self._faults.take("empty_ranges", "event/acquire_event_ranges"):
+        names = "event/acquire_event_ranges", "getEventRanges"
+        if self._faults.take("ranges_db_error", *names):
+            return answers.fail(answers.DATABASE_ERROR)
+        if self._faults.take("empty_ranges", *names):
             return answers.succeed([])
         ranges = self._store.acquire_ranges(values)
         if self._quirks.v1_ranges_wrapped:
@@ -129,9 +173,22 @@ class Api:
         try:
             updates = read_updates(values["event_ranges"], version)
         except MessageError:
+            if not self._quirks.unparsable_quote_e:
+                return answers.fail("event_ranges is not JSON")
             return answers.answer_unreadable_update(broken=broken)
-        entries, commands = self._store.update_ranges(updates)
-        return answers.answer_bulk_update(entries, commands, version=version, broken=broken)
+        entries, commands = self._store.update_ranges(updates, self._fault_of_update())
+        in_strings = version == 0 and self._quirks.v0_strings
+        return answers.answer_bulk_update(entries, commands, broken=broken, in_strings=in_strings)
+
+    def _fault_of_update(self) -> str:
+        names = "event/update_event_ranges", "updateEventRanges"
+        faults = ("rollback_midway", "rollback_at_commit", "count_refresh_fails")
+        return next((fault for fault in faults if self._faults.take(fault, *names)), "")
+
+    def set_command(self, values: Values) -> Answer:
+        """`local/set_command`: what the job's pilot shall hear; "" takes it back."""
+        self._store.set_command(values["job_id"], values["command"])
+        return answers.succeed(None)
 
     def create_task(self, values: Values) -> Answer:
         """`local/create_task`."""
@@ -152,12 +209,15 @@ _FUNCTIONS: Mapping[str, Callable[[Api, Values], Answer]] = MappingProxyType(
         "pilot/acquire_jobs": Api.acquire_jobs,
         "pilot/get_job_status": Api.get_job_status,
         "pilot/update_job": Api.update_job,
+        "pilot/update_jobs_bulk": Api.update_jobs,
+        "pilot/update_worker_status": Api.update_worker,
         "event/get_available_event_range_count": Api.count_ranges,
         "event/get_event_range_statuses": Api.range_statuses,
         "event/acquire_event_ranges": Api.acquire_ranges,
         "event/update_single_event_range": Api.update_range,
         "event/update_event_ranges": Api.update_ranges,
         "local/create_task": Api.create_task,
+        "local/set_command": Api.set_command,
         "local/task_status": Api.task_status,
         "local/event_rows": Api.event_rows,
     }

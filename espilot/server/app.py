@@ -10,21 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict, Unpack
-from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from espilot.errors import LocalError
-from espilot.server import answers, parameters
-from espilot.server.answers import Answer
-from espilot.server.api_v1 import Api
-from espilot.server.options import Faults, Quirks, ServerOptions
+from espilot.server.gate import Gate, HttpRequest
+from espilot.server.options import Quirks, ServerOptions
 from espilot.server.store import Store
-from espilot.wire.panda_v1 import CALLS, Call
 
 BODY_LIMIT_BYTES = 64 * 2**20
 _TICK_S = 1.0
-_JSON = "application/json"
 
 
 class Hooks(TypedDict, total=False):
@@ -61,8 +56,8 @@ def serve(
 async def _serve(
     store: Store, options: ServerOptions, address: tuple[str, int], hooks: Hooks
 ) -> None:
-    gate = _Gate(store, options.quirks)
-    server = web.Server(gate.handle, auto_decompress=False, access_log=None)
+    front = _Front(store, options.quirks)
+    server = front.server = web.Server(front.handle, auto_decompress=False, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -121,81 +116,57 @@ async def _tick_until(stop: asyncio.Event, store: Store, hooks: Hooks) -> None:
             on_tick()
 
 
-class _Gate:
-    """From an HTTP request to the API and back, by the rules of real servers."""
+class _Front:
+    """What takes requests from the framework and gives replies back to it."""
 
     def __init__(self, store: Store, quirks: Quirks) -> None:
-        self._quirks = quirks
-        self._faults = Faults(quirks)
-        self._api = Api(store, quirks, self._faults, time.time)
+        self._gate = Gate(store, quirks)
+        self._takes_chunks = not quirks.chunked_is_empty
+        self.server: web.Server | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        call, method_name = _find_call(request.path)
-        if call is None:
-            return self._respond(request, answers.forbid(method_name))
-        try:
-            body = await _read_body(request)
-        except (OSError, web.RequestPayloadError):
-            # Fewer bytes than announced, and most likely nobody there to hear the answer.
-            return self._respond(request, answers.crash("the body is short"))
-        if body is None:
-            return self._respond(request, Answer(status=413, text="ERROR : the body is too large"))
-        answer = self._carry_out(request, call, body)
-        if self._quirks.answer_delay_s > 0:
-            await asyncio.sleep(self._quirks.answer_delay_s)
-        if self._faults.take("drop_answer", call.name) and request.transport is not None:
+        reply = self._gate.refuse(request.path, request.headers)
+        if reply is None:
+            try:
+                body = await self._read_body(request)
+            except _TooLarge:
+                return web.Response(status=413, text="ERROR : the body is too large")
+            reply = self._gate.answer(_read_head(request, body))
+        if reply.delay_s > 0:
+            await asyncio.sleep(reply.delay_s)
+        if reply.is_dropped and request.transport is not None:
             request.transport.abort()
-        return self._respond(request, answer)
+        if reply.is_fatal:
+            self._end_connections(request)
+        return web.Response(status=reply.status, text=reply.text, content_type=reply.content_type)
 
-    def _carry_out(self, request: web.BaseRequest, call: Call, body: bytes) -> Answer:
-        if request.method != call.method:
-            return answers.fail(f"expecting {call.method}, received {request.method}")
+    async def _read_body(self, request: web.BaseRequest) -> bytes | None:
+        """The body, None when less came than was announced. Without a length it is empty."""
+        length = request.content_length
+        if length is None and not self._takes_chunks:
+            return b""
+        if length is not None and length > BODY_LIMIT_BYTES:
+            raise _TooLarge
         try:
-            values = self._read_values(request, call, body)
-            checked = parameters.check(call, values, strict=self._quirks.v1_strict_types)
-        except parameters.BadRequest as error:
-            return answers.fail(str(error))
-        except parameters.BrokenRequest as error:
-            return answers.crash(str(error))
-        return self._api.answer(call.name, checked)
+            return await request.content.read(-1)
+        except (OSError, web.RequestPayloadError):
+            return None
 
-    def _read_values(self, request: web.BaseRequest, call: Call, body: bytes) -> dict[str, object]:
-        if call.method == "GET":
-            query = parse_qs(request.rel_url.raw_query_string, keep_blank_values=True)
-            return parameters.read_query(call, query)
-        content_type = request.headers.get("Content-Type", "")
-        if not self._quirks.v1_exact_content_type:
-            content_type = content_type.partition(";")[0].strip()
-        if content_type == _JSON:
-            return parameters.read_json(body, request.headers.get("Content-Encoding", ""))
-        return parameters.read_form(body)
-
-    def _respond(self, request: web.BaseRequest, answer: Answer) -> web.Response:
-        """JSON only for those who say so in a header; labelled as text all the same."""
-        headers = (request.headers.get("Accept"), request.headers.get("Content-Type"))
-        as_json = _JSON in headers or not self._quirks.v1_repr_without_json_headers
-        status, text = answers.write_body(answer, as_json=as_json)
-        is_json = as_json and answer.text is None and status == 200
-        labelled = is_json and not self._quirks.v1_text_plain
-        return web.Response(
-            status=status, text=text, content_type=_JSON if labelled else "text/plain"
-        )
+    def _end_connections(self, request: web.BaseRequest) -> None:
+        """The process is replaced: all its other connections break, this one after its answer."""
+        for connection in self.server.connections if self.server is not None else ():
+            if connection is request.protocol:
+                connection.close()
+            elif connection.transport is not None:
+                connection.transport.abort()
 
 
-def _find_call(path: str) -> tuple[Call | None, str]:
-    """The call of a path of exactly five parts, and the method name for the refusal."""
-    parts = path.split("/")
-    if len(parts) != 5 or parts[1] != "api" or parts[2] not in ("v1", "latest"):
-        return None, parts[3] if len(parts) == 4 and parts[1:3] == ["server", "panda"] else ""
-    return CALLS.get(f"{parts[3]}/{parts[4]}"), parts[4]
+def _read_head(request: web.BaseRequest, body: bytes | None) -> HttpRequest:
+    return HttpRequest(
+        request.method, request.path, request.rel_url.raw_query_string, request.headers, body
+    )
 
 
-async def _read_body(request: web.BaseRequest) -> bytes | None:
-    """The body; None when it is too large. A request without a length has an empty body."""
-    length = request.content_length
-    if length is None:
-        return b""
-    if length > BODY_LIMIT_BYTES:
-        return None
-    return await request.content.read(-1)
+class _TooLarge(Exception):
+    """A body that is not even read."""

@@ -37,6 +37,8 @@ def update(
     attempt_nr = given.get("attempt_nr")
     if options.quirks.attempt_check and attempt_nr not in (None, job["attempt_nr"]):
         return jobs.GONE
+    if options.quirks.batch_id_check and _is_other_batch(job, given):
+        return jobs.GONE
     is_final = given["job_status"] in FINAL_STATES
     if job["final"]:
         return ALREADY_DONE if is_final and options.quirks.final_alreadydone else NO_COMMAND
@@ -47,6 +49,22 @@ def update(
         state = _next_state(job["status"], given["job_status"])
         db.execute("UPDATE job SET status = ? WHERE panda_id = ?", (state, job["panda_id"]))
     return job["command"] or NO_COMMAND
+
+
+def _is_other_batch(job: sqlite3.Row, given: Mapping[str, Any]) -> bool:
+    """Whether another batch job claims this one; numbers are not compared."""
+    stored, told = json.loads(job["pilot_fields"]).get("batch_id"), given.get("batch_id")
+    if not stored or not told or stored.isdigit() or told.isdigit():
+        return False
+    return bool(stored != told)
+
+
+def forget(db: sqlite3.Connection, panda_id: int, now: float, options: ServerOptions) -> None:
+    """The job is gone: somebody ended it."""
+    job = jobs.find(db, panda_id)
+    if job is not None and not job["final"] and job["status"] in (*PROCESSING_STATES, "holding"):
+        db.execute("UPDATE job SET sub_status = 'pilot_failed' WHERE panda_id = ?", (panda_id,))
+        job_end.end_job(db, panda_id, now, max_job_attempts=options.max_job_attempts)
 
 
 def _next_state(stored: str, told: str) -> str:

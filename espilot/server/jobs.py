@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from espilot.errors import UsageError
+from espilot.server.options import Quirks
 from espilot.server.schema import take_ids
 from espilot.wire.jobdef import InputFile, JobFacts, write_job
 
@@ -27,7 +29,9 @@ def create(
     return panda_id
 
 
-def acquire(db: sqlite3.Connection, wanted: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
+def acquire(
+    db: sqlite3.Connection, wanted: Mapping[str, Any], now: float, quirks: Quirks
+) -> list[dict[str, Any]]:
     """Definitions of up to `n_jobs` waiting jobs (of `task_id`, when given), now handed out."""
     task_id = wanted.get("task_id")
     rows = db.execute(
@@ -38,13 +42,19 @@ def acquire(db: sqlite3.Connection, wanted: Mapping[str, Any], now: float) -> li
     for row in rows:
         db.execute(
             "UPDATE job SET status = 'sent', n_sent = n_sent + 1, site = ?, node = ?,"
-            " updated_at = ? WHERE panda_id = ?",
-            (wanted.get("site_name") or "", wanted.get("node") or "", now, row["panda_id"]),
+            " command = coalesce(command, ?), updated_at = ? WHERE panda_id = ?",
+            (
+                wanted.get("site_name") or "",
+                wanted.get("node") or "",
+                quirks.command or None,
+                now,
+                row["panda_id"],
+            ),
         )
-    return [define(db, row["panda_id"]) for row in rows]
+    return [define(db, row["panda_id"], shift_guids=quirks.guid_shift) for row in rows]
 
 
-def define(db: sqlite3.Connection, panda_id: int) -> dict[str, Any]:
+def define(db: sqlite3.Connection, panda_id: int, *, shift_guids: bool = True) -> dict[str, Any]:
     """The definition of a job."""
     job = db.execute(
         "SELECT job.*, task.name, task.events, task.outputs, task.core_count FROM job"
@@ -66,7 +76,24 @@ def define(db: sqlite3.Connection, panda_id: int) -> dict[str, Any]:
         input_files=tuple(InputFile(row["lfn"], row["guid"], row["scope"]) for row in files),
         n_sent=job["n_sent"],
     )
-    return write_job(facts)
+    return write_job(facts, shift_guids=shift_guids)
+
+
+def set_command(db: sqlite3.Connection, panda_id: int, command: str) -> None:
+    """Store a command for a job. Errors: `UsageError` for an unknown one."""
+    if find(db, panda_id) is None:
+        raise UsageError(f"there is no job {panda_id}")
+    db.execute("UPDATE job SET command = ? WHERE panda_id = ?", (command[:250] or None, panda_id))
+
+
+def commands(db: sqlite3.Connection, job_ids: list[int]) -> list[dict[str, Any]]:
+    """Status and command of each job."""
+    found: list[dict[str, Any]] = []
+    for job_id in job_ids:
+        row = find(db, job_id)
+        status, command = (row["status"], row["command"]) if row else ("unknown", GONE)
+        found.append({"command": command, "status": status})
+    return found
 
 
 def statuses(db: sqlite3.Connection, job_ids: list[int]) -> list[dict[str, Any]]:

@@ -23,9 +23,13 @@ class BrokenRequest(Exception):
     """A request that ends in HTTP 500 at a real server; the text is the body."""
 
 
-def read_json(body: bytes, encoding: str) -> dict[str, Any]:
-    """Parameters of a JSON body. `encoding` is the Content-Encoding; only gzip is known."""
-    if encoding == "gzip":
+class KillingRequest(Exception):
+    """A request that a real server's process does not survive."""
+
+
+def read_json(body: bytes, *, is_zipped: bool) -> dict[str, Any]:
+    """Parameters of a JSON body."""
+    if is_zipped:
         body = _inflate(body)
     try:
         values = json.loads(body or b"{}")
@@ -41,9 +45,9 @@ def _inflate(body: bytes) -> bytes:
     try:
         inflated = inflater.decompress(body, INFLATED_LIMIT_BYTES)
     except zlib.error as error:
-        raise BrokenRequest(f"not a gzipped file: {error}") from error
+        raise KillingRequest(f"not a gzipped file: {error}") from error
     if not inflater.eof:
-        raise BrokenRequest(str(gzip.BadGzipFile("the gzip stream is cut off or too large")))
+        raise KillingRequest(str(gzip.BadGzipFile("the gzip stream is cut off or too large")))
     return inflated
 
 
@@ -81,7 +85,9 @@ def _cast(name: str, parameter: Parameter | None, texts: list[str]) -> Any:
         ) from error
 
 
-def check(call: Call, values: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+def check(
+    call: Call, values: Mapping[str, Any], *, strict: bool, storage_id_breaks: bool = True
+) -> dict[str, Any]:
     """All parameters of a call, defaults filled in.
 
     Errors: `BadRequest` for unknown, missing or mistyped ones; the default is always accepted.
@@ -95,6 +101,8 @@ def check(call: Call, values: Mapping[str, Any], *, strict: bool) -> dict[str, A
             raise BadRequest(f"Argument error: missing a required argument: '{name}'")
         value = values.get(name, parameter.default)
         complete[name] = value
+        if parameter.kind is Kind.BROKEN and not storage_id_breaks:
+            continue
         if parameter.required or not _is_default(parameter, value):
             _check_type(name, parameter, value, strict=strict)
     return complete

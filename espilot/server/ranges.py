@@ -99,7 +99,7 @@ def _describe(row: sqlite3.Row, job: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def count_ready(db: sqlite3.Connection, jobset_id: int) -> int:
+def count_ready(db: sqlite3.Connection, job_id: int, jobset_id: int) -> int:
     """Ready ranges with attempts left in a pool."""
     query = "SELECT count(*) FROM event WHERE owner = ? AND status = 0 AND attempt_nr > 0"
     return int(db.execute(query, (jobset_id,)).fetchone()[0])
@@ -175,7 +175,7 @@ def _update_one(db: sqlite3.Connection, batch: _Batch, item: RangeUpdate) -> boo
     if item.status not in FINAL_STATUSES or not _takes_reports(db, batch, key.panda_id):
         return False
     _check_item(batch, item)
-    tar_lfn = _store_archive(db, batch, key.panda_id, item.archive)
+    tar_lfn = _check_archive(batch, item.archive)
     changed = db.execute(
         _BOOK[item.status] + _HERE,
         (
@@ -189,6 +189,8 @@ def _update_one(db: sqlite3.Connection, batch: _Batch, item: RangeUpdate) -> boo
             key.panda_id,
         ),
     ).fetchall()
+    if tar_lfn and item.archive and (changed or batch.quirks.orphan_tar_rows):
+        _store_archive(db, batch, key.panda_id, item.archive)
     if changed:
         _note_change(batch, key, item.status, int(changed[0][0]))
     return bool(changed) or batch.quirks.true_for_noop
@@ -223,32 +225,39 @@ def _is_storable(text: str) -> bool:
     return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)
 
 
-def _store_archive(
-    db: sqlite3.Connection, batch: _Batch, panda_id: int, archive: Mapping[str, Any] | None
-) -> str | None:
-    """Keep the archive once per job and name; returns its name."""
+def _check_archive(batch: _Batch, archive: Mapping[str, Any] | None) -> str | None:
+    """Name of the archive, if there is one; one without its keys aborts the batch."""
     if archive is None:
         return None
     lfn, storage = archive.get("lfn"), archive.get("objstoreID")
     if not isinstance(lfn, str) or not isinstance(storage, int | str):
+        if not batch.quirks.strict_zip_keys:
+            return None
         raise BatchAborted("zipFile without lfn or objstoreID", batch.entries, batch.commands)
-    if (panda_id, lfn) in batch.archives:
-        return lfn
     if not _is_storable(lfn):
         raise BatchAborted("the lfn of a zipFile cannot be stored", batch.entries, batch.commands)
+    return lfn
+
+
+def _store_archive(
+    db: sqlite3.Connection, batch: _Batch, panda_id: int, archive: Mapping[str, Any]
+) -> None:
+    """Keep the archive once per job and name."""
+    lfn = archive["lfn"]
+    if (panda_id, lfn) in batch.archives:
+        return
     db.execute(
         "INSERT OR IGNORE INTO archive VALUES (?, ?, ?, ?, ?, ?)",
         (
             panda_id,
             lfn,
-            _place(storage, archive.get("pathConvention")),
+            _place(archive["objstoreID"], archive.get("pathConvention")),
             _number(archive.get("fsize")),
             str(archive.get("adler32"))[:64].encode("ascii", "replace").decode(),
             _number(archive.get("numEvents")),
         ),
     )
     batch.archives.add((panda_id, lfn))
-    return lfn
 
 
 def _place(storage: int | str, convention: Any) -> str:

@@ -50,7 +50,7 @@ class Store:
         """Definitions of waiting jobs, now handed out; lost jobs are ended first."""
         self.fail_lost_jobs(now)
         with transaction(self._db) as db:
-            return jobs.acquire(db, wanted, now)
+            return jobs.acquire(db, wanted, now, self._options.quirks)
 
     def job_statuses(self, job_ids: list[int]) -> list[dict[str, Any]]:
         """Status and attempt of jobs."""
@@ -71,26 +71,45 @@ class Store:
         with transaction(self._db) as db:
             return ranges.acquire(db, wanted, self._options.quirks)
 
-    def count_ready(self, jobset_id: int) -> int:
-        """Ready ranges with attempts left in a pool."""
-        return ranges.count_ready(self._db, jobset_id)
+    def count_ready(self, job_id: int, jobset_id: int) -> int:
+        """Ready ranges with attempts left that the job could get."""
+        return ranges.count_ready(self._db, job_id, jobset_id)
 
     def range_statuses(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """Status of the ranges that each (task, job) holds."""
         return ranges.statuses(self._db, pairs)
 
     def update_ranges(
-        self, updates: Sequence[RangeUpdate]
+        self, updates: Sequence[RangeUpdate], fault: str = ""
     ) -> tuple[list[bool | None], Mapping[str, Any]]:
         """Book the fate of ranges; entries and commands.
 
-        When one item cannot be stored nothing is, and the entries so far are followed by false.
+        When one item cannot be stored nothing is, and the entries so far are followed by false;
+        a fault of that name makes it look so.
         """
         try:
             with transaction(self._db) as db:
-                return ranges.update(db, updates, self._options.quirks)
+                entries, commands = ranges.update(db, updates, self._options.quirks)
+                if fault.startswith("rollback"):
+                    kept = len(entries) // 2 if fault == "rollback_midway" else len(entries)
+                    raise ranges.BatchAborted("a fault", entries[:kept], commands)
         except ranges.BatchAborted as error:
             return [*error.entries, False], error.commands
+        return (entries, commands) if not fault else ([*entries, False], commands)
+
+    def set_command(self, panda_id: int, command: str) -> None:
+        """Store what the job's pilot shall hear at its next call."""
+        with transaction(self._db) as db:
+            jobs.set_command(db, panda_id, command)
+
+    def forget_job(self, panda_id: int, now: float) -> None:
+        """The job is gone, as if somebody had ended it."""
+        with transaction(self._db) as db:
+            job_updates.forget(db, panda_id, now, self._options)
+
+    def job_commands(self, job_ids: list[int]) -> list[dict[str, Any]]:
+        """Status and command of jobs; an unknown one is to be killed."""
+        return jobs.commands(self._db, job_ids)
 
     def check(self, task_id: int) -> None:
         """Prove that the running counts are those of the rows. Errors: `AssertionError`."""

@@ -6,7 +6,7 @@ Missing values are the string "NULL", file lists are comma-separated strings, fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -123,14 +123,17 @@ def _flag(definition: Mapping[str, Any], name: str) -> bool:
     return definition.get(name) in ("True", "true", True)
 
 
-def write_job(facts: JobFacts) -> dict[str, Any]:
-    """The definition of an event job, with all keys that real servers send."""
+def write_job(facts: JobFacts, *, shift_guids: bool = True) -> dict[str, Any]:
+    """The definition of an event job, with all keys that real servers send.
+
+    With `shift_guids` a missing first GUID shifts the list, as it does there.
+    """
     return {
         "StatusCode": 0,
         "PandaID": facts.panda_id,
         "nSent": facts.n_sent,
         **_what_to_run(facts),
-        **_input_fields(facts),
+        **_input_fields(facts, shift_guids=shift_guids),
         **_output_fields(facts),
         **_where_to_run(facts),
     }
@@ -167,13 +170,13 @@ def _arguments(facts: JobFacts) -> str:
     )
 
 
-def _input_fields(facts: JobFacts) -> dict[str, Any]:
+def _input_fields(facts: JobFacts, *, shift_guids: bool) -> dict[str, Any]:
     files = facts.input_files
     nulls = ",".join(NULL for _ in files)
     dataset = f"{facts.task_name}.input"
     return {
         "inFiles": ",".join(file.lfn for file in files),
-        "GUID": ",".join(file.guid for file in files),
+        "GUID": _join_guids([file.guid for file in files], shift=shift_guids),
         "checksum": nulls,
         "fsize": ",".join(str(file.size_bytes) for file in files),
         "scopeIn": ",".join(file.scope for file in files),
@@ -184,6 +187,12 @@ def _input_fields(facts: JobFacts) -> dict[str, Any]:
         "realDatasetsIn": ",".join(dataset for _ in files),
         "ddmEndPointIn": nulls,
     }
+
+
+def _join_guids(guids: Sequence[str], *, shift: bool) -> str:
+    """Servers write the separator only once there is something before it."""
+    joined = ",".join(guids)
+    return joined.lstrip(",") if shift else joined
 
 
 def _output_fields(facts: JobFacts) -> dict[str, Any]:

@@ -130,6 +130,16 @@ UPDATE_JOB = Call(
         **_timeout(),
     },
 )
+UPDATE_JOBS = Call(
+    "POST",
+    "pilot/update_jobs_bulk",
+    {"job_list": Parameter(Kind.ANY, required=True), **_many(Kind.STR, "harvester_id")},
+)
+UPDATE_WORKER = Call(
+    "POST",
+    "pilot/update_worker_status",
+    _many(Kind.ANY, "worker_id", "harvester_id", "status", "node_id", "timeout"),
+)
 COUNT_RANGES = Call(
     "GET",
     "event/get_available_event_range_count",
@@ -186,6 +196,11 @@ CREATE_TASK = Call(
         "task_id": Parameter(Kind.INT),
     },
 )
+SET_COMMAND = Call(
+    "POST",
+    "local/set_command",
+    {**_needed(Kind.INT, "job_id"), **_needed(Kind.STR, "command")},
+)
 TASK_STATUS = Call("GET", "local/task_status", _needed(Kind.INT, "task_id"))
 EVENT_ROWS = Call("GET", "local/event_rows", _needed(Kind.INT, "task_id"))
 
@@ -197,12 +212,15 @@ CALLS: Mapping[str, Call] = MappingProxyType(
             ACQUIRE_JOBS,
             GET_JOB_STATUS,
             UPDATE_JOB,
+            UPDATE_JOBS,
+            UPDATE_WORKER,
             COUNT_RANGES,
             RANGE_STATUSES,
             ACQUIRE_RANGES,
             UPDATE_RANGE,
             UPDATE_RANGES,
             CREATE_TASK,
+            SET_COMMAND,
             TASK_STATUS,
             EVENT_ROWS,
         )

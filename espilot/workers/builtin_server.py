@@ -10,6 +10,7 @@ from espilot.adapters.control import ControlLink
 from espilot.adapters.process import guard_against_orphanhood
 from espilot.server.app import serve
 from espilot.server.options import ServerOptions
+from espilot.server.quirk_text import read_quirks
 from espilot.server.store import Store
 from espilot.wire import envelope
 from espilot.wire.messages import Alive, Hello, Listening
@@ -26,7 +27,8 @@ def be_server(context: Context, *, parent_pid: int, death_fd: int) -> None:
     """Serve the task of the job file until the supervisor ends us or dies."""
     guard_against_orphanhood(parent_pid, death_fd)
     lock = hold_shared(context)
-    options = ServerOptions(sent_timeout_s=SENT_TIMEOUT_S)
+    quirks = read_quirks(context.settings.server.quirks)
+    options = ServerOptions(sent_timeout_s=SENT_TIMEOUT_S, quirks=quirks)
     database = context.state / "server.sqlite"
     task_id = find_or_create_task(context, options)
     link = ControlLink(context.runtime, ROLE)

@@ -148,7 +148,7 @@ def test_headers_decide_the_form(url: str) -> None:
     ("path", "name"),
     [
         ("/api/v1/pilot/no_such", "no_such"),
-        ("/server/panda/getJob", "getJob"),
+        ("/server/panda/getNothing", "getNothing"),
         ("/api/v1/pilot/acquire_jobs/", ""),
         ("/", ""),
         ("/api/v2/pilot/acquire_jobs", ""),
