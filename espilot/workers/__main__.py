@@ -22,7 +22,7 @@ def run(argv: list[str]) -> int:
     """Be the role that the command line names, until the end."""
     role, context_file, parent_pid, death_fd = argv
     try:
-        context = read_context(Path(context_file))
+        context = open_context(Path(context_file))
         stack_file = StackFile(context.runtime)
         if role == "builtin-server":
             return run_server(context, int(parent_pid), int(death_fd))
@@ -37,6 +37,14 @@ def run(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 (the top of a process)
         return fail_loudly(role, error)
     return 0
+
+
+def open_context(path: Path) -> Context:
+    """What the supervisor wrote for us; it goes away with the supervisor."""
+    try:
+        return read_context(path)
+    except FileNotFoundError:
+        raise LocalError(f"{path} is gone, and so is the supervisor") from None
 
 
 def run_server(context: Context, parent_pid: int, death_fd: int) -> int:

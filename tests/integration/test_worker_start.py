@@ -28,3 +28,12 @@ def test_worker_without_supervisor_is_no_defect(tmp_path: Path, role: str) -> No
     os.close(read_fd)
     said = f"{role}: the supervisor (process {os.getpid()}) is gone\n"
     assert (ended.returncode, ended.stderr) == (73, said)
+
+
+def test_worker_without_context_is_no_defect(tmp_path: Path) -> None:
+    """A worker whose context went away with its supervisor ends with one line as well."""
+    argv = [sys.executable, "-m", "espilot.workers", "stageout", str(tmp_path / "context.json")]
+    ended = subprocess.run([*argv, "1", "0"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 73
+    assert ended.stderr.endswith("is gone, and so is the supervisor\n")
+    assert ended.stderr.count("\n") == 1
