@@ -263,6 +263,38 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class AtRisk:
+    """What would be lost if the node vanished now.
+
+    `ranges` are those in hand and those made but not yet booked by the server, `cpu_s` their CPU
+    seconds (of ranges in hand: the time since they were sent), `lag_s` the age of the oldest output
+    among them.
+    """
+
+    ranges: int
+    cpu_s: float
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RangeView:
+    """All that the queue knows of one range; what its state does not tell is empty.
+
+    `since` is the Unix time of its last move by payload or dispatcher.
+    """
+
+    range: EventRange
+    state: RangeState
+    owner: str
+    epoch: int
+    since: float
+    outputs: tuple[Output, ...] = ()
+    archive: str = ""
+    code: int = 0
+    diag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """The current job, its phase, and facts that must survive with it."""
 
