@@ -23,7 +23,7 @@ PACK_S, UPLOAD_S = 0.1, 0.1
 """For one archive, whatever its size."""
 UNKNOWN_RANGE_S = 60.0
 """Without a deadline, before the first range has ended."""
-IDLE_S = 2.0
+IDLE_S = 5.0
 """So long a payload with nothing in hand may take to end by itself."""
 
 

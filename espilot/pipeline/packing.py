@@ -7,6 +7,7 @@ the members deleted. What drops out of the archive fails with its reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from espilot.config import PackingConfig
 from espilot.core.job import Phase
@@ -25,6 +26,10 @@ class Packing:
         self._backlog = Backlog()
         self._rows: dict[str, DoneRange] = {}
         self._seen = 0
+
+    def hasten(self, max_age_s: float) -> None:
+        """From now on no output waits longer than this."""
+        self._config = replace(self._config, max_age_s=min(max_age_s, self._config.max_age_s))
 
     def refresh(self) -> None:
         """Read what has come since the last time."""

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from espilot.adapters.control import ControlRouter
 from espilot.core.payload_life import Life, channel_mode
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.wire import envelope
-from espilot.wire.messages import Serve, Work
+from espilot.wire.messages import Serve, Ship, Work
 
 KILLED_BY_SERVER = 1237
 """Pilot error code of a job that the server ordered to be killed; it concerns that job alone."""
 
-Directive = Serve | Work
+SHIP_AGE_S = 0.5
+"""So long an output waits to be packed while we drain."""
+DISPATCHER, EVENT_SERVER, STAGEOUT = "dispatcher", "event-server", "stageout"
+
+Directive = Serve | Work | Ship
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the directives follow from, besides the payload.
+
+    `storage` is `ok`, `trouble` or `given-up`; `ending` is why the job ends, or (0, "").
+    """
+
+    panda_id: int
+    draining: bool
+    storage: str
+    ending: tuple[int, str]
 
 
 class Directives:
@@ -27,34 +45,36 @@ class Directives:
         """The role has a new process, which knows nothing."""
         self._told.pop(role, None)
 
-    def tell(self, role: str, directive: Directive) -> None:
-        """Send a directive, if it is another one than the role has."""
-        if self._told.get(role) != directive:
-            self._told[role] = directive
-            self.send(role, directive)
+    def tell_all(self, payload: PayloadKeeper, wanted: Wanted) -> None:
+        """Send each role its directive, if it is another one than the role has."""
+        directives: dict[str, Directive] = {EVENT_SERVER: work_of(payload, wanted)}
+        if payload.channel:
+            directives[DISPATCHER] = serve_of(payload, wanted)
+        if wanted.draining:
+            directives[STAGEOUT] = Ship(max_age_s=SHIP_AGE_S)
+        for role, directive in directives.items():
+            if self._told.get(role) != directive:
+                self._told[role] = directive
+                self.send(role, directive)
 
     def send(self, role: str, message: Any) -> None:
         """Send any message."""
         self._control.send(role, envelope.encode(message))
 
 
-def wanted_channel(payload: PayloadKeeper, *, draining: bool, storage: str) -> Serve | None:
-    """What the dispatcher shall do; None before the first channel."""
-    if not payload.channel:
-        return None
-    mode, reason = channel_mode(payload.life, draining=draining, storage=storage)
+def serve_of(payload: PayloadKeeper, wanted: Wanted) -> Serve:
+    """What the dispatcher shall do."""
+    mode, reason = channel_mode(payload.life, draining=wanted.draining, storage=wanted.storage)
     return Serve(payload.epoch, payload.channel, mode, reason)
 
 
-def wanted_work(
-    panda_id: int, payload: PayloadKeeper, *, draining: bool, storage: str, ending: tuple[int, str]
-) -> Work:
-    """What the event-server worker shall do; `ending` is why the job ends, or (0, "")."""
-    code, diag = ending
+def work_of(payload: PayloadKeeper, wanted: Wanted) -> Work:
+    """What the event-server worker shall do."""
+    code, diag = wanted.ending
     return Work(
-        panda_id=panda_id,
-        fetch=not draining and not code and storage == "ok",
-        jobs=not draining and code in (0, KILLED_BY_SERVER),
+        panda_id=wanted.panda_id,
+        fetch=not wanted.draining and not code and wanted.storage == "ok",
+        jobs=not wanted.draining and code in (0, KILLED_BY_SERVER),
         payload_over=payload.life is Life.OVER,
         code=code,
         diag=diag,

@@ -13,6 +13,9 @@ from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.roles import STOP_S, Roles
 from espilot.wire.messages import Stop
 
+HURRY_S = 0.5
+"""So long a role may take to end when there is no time."""
+
 
 class Closing:
     """Once begun it goes to its end; the first outcome counts."""
@@ -25,14 +28,18 @@ class Closing:
         self._payload = payload
         self._loop = loop
         self._send = send
+        self._patience_s = STOP_S
 
     @property
     def begun(self) -> bool:
         """Whether the run is being closed."""
         return self.outcome is not None
 
-    def begin(self, outcome: Outcome) -> None:
-        """Stop everything, then leave the loop."""
+    def begin(self, outcome: Outcome, *, patience_s: float = STOP_S) -> None:
+        """Stop everything, then leave the loop; a role that does not end in its time is killed."""
+        self._patience_s = min(self._patience_s, patience_s)
+        if self._patience_s < STOP_S:
+            self._payload.kill()
         if self.begun:
             return
         self.outcome = outcome
@@ -49,6 +56,6 @@ class Closing:
             if self._roles.unwant(name):
                 self._send(name, Stop())
                 self._roles.terminate(name)
-                self._loop.call_later(STOP_S, partial(self._roles.kill, name))
+                self._loop.call_later(self._patience_s, partial(self._roles.kill, name))
                 return
         self._loop.stop()

@@ -100,6 +100,14 @@ class PayloadKeeper:
         self.process = None
         self.handle(Event.EXITED)
 
+    def stop(self, within_s: float) -> None:
+        """End it; what lives after that time gets KILL."""
+        self.handle(Event.STOP)
+        if self.process is not None and self.process.kill_at is not None:
+            kill_at = min(self.process.kill_at, time.monotonic() + within_s)
+            self.process.kill_at = kill_at
+            self._loop.call_at(kill_at, lambda: self.kill_overdue(kill_at))
+
     def kill(self) -> None:
         """No grace: KILL the launcher; what it leaves is swept when it is reaped."""
         if self.process is not None:
@@ -110,7 +118,7 @@ class PayloadKeeper:
         """KILL a launcher that did not end the payload in its time."""
         payload = self.process
         if payload is not None and payload.kill_at is not None and now >= payload.kill_at:
-            self._log.error("kill", "launcher does not end", pid=payload.child.pid)
+            self._log.error("kill", "payload does not end in its time", pid=payload.child.pid)
             payload.kill()
             payload.kill_at = None
 

@@ -17,26 +17,25 @@ from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
 from espilot.adapters.stacks import StackFile
+from espilot.core.drain import Pace, Stock
 from espilot.core.payload_life import Event, Life
 from espilot.core.restart import GiveUp, start_order
 from espilot.errors import MessageError
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.queue.store import Queue
-from espilot.supervisor.directives import (
-    KILLED_BY_SERVER,
-    Directives,
-    wanted_channel,
-    wanted_work,
-)
-from espilot.supervisor.ending import Closing
+from espilot.supervisor.deadlines import DeadlineWatch
+from espilot.supervisor.directives import KILLED_BY_SERVER, Directives, Wanted
+from espilot.supervisor.drain import Drain
+from espilot.supervisor.ending import HURRY_S, Closing
+from espilot.supervisor.figures import Figures
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Outcome, Snapshot
 from espilot.supervisor.payload import sweep_strangers
 from espilot.supervisor.people import People
 from espilot.supervisor.recovery import tell_resumed
-from espilot.supervisor.roles import Roles
+from espilot.supervisor.roles import STOP_S, Roles
 from espilot.supervisor.signals import Signals
 from espilot.wire import envelope
 from espilot.wire.messages import (
@@ -80,6 +79,14 @@ class Supervisor:
         self._directives = Directives(self._control)
         self._people = People(self._control, log)
         self._payload = self._new_keeper()
+        self._figures = Figures(context, self._queue)
+        self._drain = Drain(
+            self,
+            DeadlineWatch(context, log),
+            log,
+            loop=self._loop,
+            settle_s=context.settings.limits.settle_s,
+        )
         self._closing = Closing(
             self._roles, self._payload, loop=self._loop, send=self._directives.send
         )
@@ -99,7 +106,6 @@ class Supervisor:
         self._storage = "ok"
         self._last_message = 0.0
         self._waiting = 0
-        self._draining = False
         self._ending: tuple[int, str] = (0, "")
         self._signals_seen = 0
         self._last_tick = time.monotonic()
@@ -143,10 +149,10 @@ class Supervisor:
         if hello.role == STAGEOUT and self._storage != "ok":
             # It counts failures anew: of a recovery it would tell only after a trouble of its own.
             self._storage = "ok"
-            self._direct_all()
-        self._direct(hello.role)
+        self._direct_all()
 
     def _role_is_alive(self, alive: Alive) -> None:
+        self._figures.heard(alive)
         if alive.role != DISPATCHER:
             return
         last, waiting = alive.facts.get("last_message_mono"), alive.facts.get("waiting")
@@ -175,7 +181,7 @@ class Supervisor:
         if job.command == "tobekilled":
             self._end_job(KILLED_BY_SERVER, "the server ordered the job to be killed")
         elif job.command == "softkill":
-            self._drain("the server ordered a soft kill")
+            self._drain.order("the server ordered a soft kill")
         if job.panda_id and job.phase in ("running", "exhausted"):
             self._payload.handle(Event.WANTED)
         elif job.panda_id:
@@ -185,7 +191,7 @@ class Supervisor:
     def _task_over(self, over: TaskOver) -> None:
         state = str(over.status.get("state", ""))
         if state == "running":
-            state = "drained" if self._draining and not self._ending[0] else "failed"
+            state = "drained" if self._drain.begun and not self._ending[0] else "failed"
         self._finish(Outcome(state=state, task=over.status, reason=self._ending[1]))
 
     def _storage_changed(self, health: StorageHealth) -> None:
@@ -195,30 +201,17 @@ class Supervisor:
 
     def _channel_settled(self, settled: Settled) -> None:
         work = self._job.phase == "running" or settled.ready > 0
-        blocked = self._draining or self._ending[0] or self._storage == "given-up"
+        blocked = self._drain.begun or self._ending[0] or self._storage == "given-up"
         self._payload.settled(settled, again=work and not blocked)
 
     # -- directives -----------------------------------------------------------------------------
 
     def _direct_all(self) -> None:
-        self._direct(DISPATCHER)
-        self._direct(EVENT_SERVER)
-
-    def _direct(self, role: str) -> None:
-        draining, storage = self._draining, self._storage
-        if role == DISPATCHER:
-            serve = wanted_channel(self._payload, draining=draining, storage=storage)
-            if serve is not None:
-                self._directives.tell(role, serve)
-        elif role == EVENT_SERVER:
-            work = wanted_work(
-                self._job.panda_id,
-                self._payload,
-                draining=draining,
-                storage=storage,
-                ending=self._ending,
-            )
-            self._directives.tell(role, work)
+        storage = self._storage
+        if storage == "ok" and not self._monitor.gate.is_open:
+            storage = "trouble"  # in both nothing is handed out or fetched, and outcomes are taken
+        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending)
+        self._directives.tell_all(self._payload, wanted)
 
     def _new_keeper(self) -> PayloadKeeper:
         keeper = PayloadKeeper(
@@ -244,21 +237,31 @@ class Supervisor:
         if self._ending[0]:
             return
         self._ending = (code, text)
-        self._log.error("verdict", text, code=code)
+        self._log.error("job", "the job is ended", code=code, reason=text)
         self._payload.handle(Event.STOP)
         self._direct_all()
 
-    def _drain(self, reason: str) -> None:
-        """Hand out no more; give the payload its grace, then stop it."""
-        if self._draining:
-            return
-        self._draining = True
-        self._log.warning("signal", "draining", reason=reason)
+    def drain_begun(self, reason: str) -> None:
+        """Hand out and fetch no more, ship what is done (`Drain` calls it)."""
         if self._payload.life is Life.PAUSING:
             self._payload.handle(Event.ENOUGH)
         self._direct_all()
-        grace_s = self._context.settings.payload.term_grace_s
-        self._loop.call_later(grace_s, lambda: self._payload.handle(Event.STOP))
+
+    def stop_payload(self, within_s: float) -> None:
+        """End the payload, with KILL after that time."""
+        self._payload.stop(within_s)
+
+    def out_of_time(self, reason: str) -> None:
+        """End at once without final update: the reports can still be made by a later run."""
+        self._log.error("drain", reason)
+        self._finish(Outcome(state="drained", reason=reason), patience_s=HURRY_S)
+
+    def measure(self) -> tuple[Stock, Pace]:
+        """What a drain is planned with."""
+        counts = self._queue.counts()
+        alive = self._payload.process is not None or self._payload.life is Life.BINDING
+        stock = self._figures.stock(counts, payload_alive=alive, storage=self._storage)
+        return stock, self._figures.pace(counts)
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
@@ -269,9 +272,10 @@ class Supervisor:
             self._log.warning("signal", "signal received", signal=name)
             if self._signals_seen >= 3:
                 self._payload.kill()
-                self._finish(Outcome(state="drained", reason="ended at once by a third signal"))
+                reason = "ended at once by a third signal"
+                self._finish(Outcome(state="drained", reason=reason), patience_s=HURRY_S)
             else:
-                self._drain(name)
+                self._drain.signalled(number, name, self._context.settings.drain)
         self._reap()
 
     def _reap(self) -> None:
@@ -306,17 +310,21 @@ class Supervisor:
         now = time.monotonic()
         gap_s = now - self._last_tick - TICK_S
         self._last_tick = now
-        if gap_s > GAP_S:
+        # Short gaps too, when roles are not given much longer: nobody could be heard.
+        if gap_s > min(GAP_S, self._context.settings.limits.silent_s / 3):
             self._log.warning("suspended", "the machine was suspended", gap_s=gap_s)
             self._roles.shift(gap_s)
             self._monitor.suspended(gap_s)
+            self._drain.suspended(gap_s)
             # What was said meanwhile is read before anybody is judged.
             return
         self._roles.kill_silent(now)
         self._payload.kill_overdue(now)
         if not self._closing.begun:
             counts = self._queue.counts()
+            self._figures.observe(counts, now)
             self._judge(counts, now)
+            self._drain.look(now)
             self._judge_end(counts, now)
             self._on_progress(self._snapshot(counts))
 
@@ -325,7 +333,10 @@ class Supervisor:
         if self._waiting and not counts.sent:
             # The payload waits for us, not we for it.
             self._last_message = now
-        verdict = self._monitor.look(payload, last_message_mono=self._last_message, now=now)
+        was_open = self._monitor.gate.is_open
+        verdict = self._monitor.look(payload, counts, last_message_mono=self._last_message, now=now)
+        if self._monitor.gate.is_open is not was_open:
+            self._direct_all()
         if verdict is None and payload is not None:
             verdict = self._monitor.look_at_end(counts, self._job.phase, now)
         if verdict is not None:
@@ -333,19 +344,20 @@ class Supervisor:
 
     def _judge_end(self, counts: Counts, now: float) -> None:
         """Leave a job that cannot be ended now, with all that it has, to a later run."""
-        patience = ("given-up", "trouble") if self._draining else ("given-up",)
+        patience = ("given-up", "trouble") if self._drain.begun else ("given-up",)
         reason = self._monitor.hopeless_end(
             counts, self._job.phase, no_storage=self._storage in patience, now=now
         )
         if reason:
             self._log.error("give-up", reason)
-            self._finish(Outcome(state="drained" if self._draining else "failed", reason=reason))
+            self._finish(Outcome(state="drained" if self._drain.begun else "failed", reason=reason))
 
     def _carry_out(self, verdict: Verdict) -> None:
-        if verdict.action == "end-job":
+        if verdict.action == "end-job" and not self._ending[0]:
+            self._monitor.record(verdict)
             self._end_job(verdict.code, verdict.text)
-        elif self._payload.life is Life.RUNNING:
-            self._log.error("verdict", verdict.text, code=verdict.code, rule=verdict.rule)
+        elif verdict.action == "end-payload" and self._payload.life is Life.RUNNING:
+            self._monitor.record(verdict)
             self._payload.handle(Event.STOP)
 
     def _snapshot(self, counts: Counts) -> Snapshot:
@@ -360,12 +372,13 @@ class Supervisor:
 
     # -- closing --------------------------------------------------------------------------------
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome, *, patience_s: float = STOP_S) -> None:
         """Stop the payload and all roles, one after the other, then leave the loop."""
         outcome.jobs = self._jobs
-        self._closing.begin(outcome)
+        self._closing.begin(outcome, patience_s=patience_s)
 
     def _close(self) -> None:
+        self._monitor.close()
         if self._closing.outcome is not None:
             self._closing.outcome.complete(self._queue.counts())
         sweep_strangers(set())

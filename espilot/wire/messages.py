@@ -53,6 +53,23 @@ class JobPhase:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The server was asked about the job that an earlier pilot left, before any hand-out.
+
+    Ranges that it still holds open for us, has booked, and no longer holds (given back); archives
+    that nobody wants. `gone`: the server has given the job up.
+    """
+
+    TYPE: ClassVar[str] = "resumed"
+    panda_id: int
+    held: int
+    booked: int
+    given_back: int
+    orphans: int
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOver:
     """The task needs no more jobs; `status` holds the fields of `model.TaskStatus`."""
 
@@ -125,6 +142,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Ship:
+    """What the stage-out worker shall do: no output waits longer than this to be packed."""
+
+    TYPE: ClassVar[str] = "ship"
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End in good order, now."""
 
@@ -169,5 +194,5 @@ class Refused:
 TYPES: dict[str, type[Any]] = {
     kind.TYPE: kind
     for kind in (Hello, Alive, Listening, JobPhase, TaskOver, Bound, Settled, StorageHealth)
-} | {kind.TYPE: kind for kind in (Serve, Work, Stop, Bell)}
+} | {kind.TYPE: kind for kind in (Serve, Work, Ship, Stop, Bell, Resumed)}
 TYPES |= {kind.TYPE: kind for kind in (StatusRequest, StatusAnswer, Refused)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from espilot.adapters.archive import (
@@ -17,20 +17,22 @@ from espilot.adapters.archive import (
     seal,
 )
 from espilot.adapters.outputs import OutputInspector, remove
-from espilot.adapters.storage import open_storage
+from espilot.core.pace import Rate
 from espilot.core.retry import Backoff
+from espilot.core.storage_choice import Route, StorageChoice
 from espilot.core.storage_trouble import (
     StageoutFailed,
     StageoutSucceeded,
     StorageTrouble,
     TimePassed,
 )
-from espilot.errors import EspilotError, OutputError, StorageFatal
+from espilot.errors import EspilotError, OutputError, StorageFatal, StorageRetryable
 from espilot.model import Archive, ArchiveState, DoneRange, Job
 from espilot.pipeline.packing import Packing, flush_wanted
-from espilot.wire.messages import StorageHealth
+from espilot.wire.messages import Ship, StorageHealth
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
+from espilot.workers.storages import open_storages
 
 LOCAL_PAUSE_S = 5.0
 """Pause after this node could not write an archive."""
@@ -38,9 +40,9 @@ LOCAL_PAUSE_S = 5.0
 
 @dataclass(slots=True)
 class Upload:
-    """One archive on its way: failed tries of this stage-out, and when the next may start."""
+    """One archive on its way: the tries of this stage-out, and when the next may start."""
 
-    attempts: int = 0
+    route: Route = field(default_factory=Route)
     busy: bool = False
     not_before: float = 0.0
 
@@ -52,7 +54,15 @@ class StageoutWorker:
         self.child = child
         self._config = child.settings.stageout
         self.calls = Calls(child.loop, threads=self._config.parallel + 1)
-        self._storage = open_storage(child.context.storage)
+        self.storages = open_storages(child.settings, child.context.storage, child.context.jobdir)
+        self._choice = StorageChoice(
+            tuple(self.storages),
+            Backoff(
+                self._config.retry_min_s, self._config.retry_max_s, attempts=self._config.attempts
+            ),
+            limit=self._config.circuit_failures,
+            open_s=self._config.circuit_open_s,
+        )
         self._directory = child.context.archives
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._inspector = OutputInspector(
@@ -68,6 +78,8 @@ class StageoutWorker:
             give_up_after=self._config.give_up_after, storage_wait_s=self._config.storage_wait_s
         )
         self._remove_debris()
+        self._pack_rate, self._upload_rate = Rate(), Rate()
+        child.on(Ship, self._hasten)
         child.on_bell(self.look)
 
     def look(self) -> None:
@@ -77,6 +89,16 @@ class StageoutWorker:
         self._upload()
         self._clean()
         self._handle_trouble(TimePassed())
+
+    def _hasten(self, ship: Ship) -> None:
+        self._packing.hasten(ship.max_age_s)
+        self.look()
+
+    def _measure(self, rate: Rate, size_bytes: int, began: float) -> None:
+        """Note how long a transfer took, for those who plan."""
+        rate.add(size_bytes, time.monotonic() - began)
+        self.child.facts["pack_rate"] = self._pack_rate.value
+        self.child.facts["upload_rate"] = self._upload_rate.value
 
     # -- packing --------------------------------------------------------------------------------
 
@@ -93,7 +115,9 @@ class StageoutWorker:
         rows = self._packing.rows(plan.ids)
         self._sealing = True
         self.calls.start(
-            lambda: self._seal(record.job, rows), then=self._sealed, failed=self._not_sealed
+            lambda: self._seal(record.job, rows),
+            then=partial(self._sealed, time.monotonic()),
+            failed=self._not_sealed,
         )
 
     def _seal(self, job: Job, rows: list[DoneRange]) -> Sealed:
@@ -113,7 +137,7 @@ class StageoutWorker:
         )
         return Sealed(sealed.archive, (*sealed.dropped, *unnamed))
 
-    def _sealed(self, sealed: Sealed) -> None:
+    def _sealed(self, began: float, sealed: Sealed) -> None:
         self._sealing = False
         archive, log = sealed.archive, self.child.log
         packed = self._packing.book(archive, sealed.dropped, now=time.time())
@@ -123,6 +147,7 @@ class StageoutWorker:
             self.child.ring("event-server")
         if archive is not None:
             self.child.queue.sync()
+            self._measure(self._pack_rate, archive.size_bytes, began)
             log.info("pack", "archive sealed", name=archive.name, ranges=len(archive.ids),
                      bytes=archive.size_bytes)  # fmt: skip
             self.calls.start(
@@ -150,7 +175,7 @@ class StageoutWorker:
                 upload.busy = True
                 self.calls.start(
                     partial(self._put, archive),
-                    then=partial(self._uploaded, archive),
+                    then=partial(self._uploaded, archive, now),
                     failed=partial(self._not_uploaded, archive),
                 )
 
@@ -162,32 +187,36 @@ class StageoutWorker:
             adler32=archive.adler32,
         )
 
-    def _uploaded(self, archive: Archive, _: None) -> None:
+    def _uploaded(self, archive: Archive, began: float, _: None) -> None:
         del self._uploads[archive.name]
+        self._measure(self._upload_rate, archive.size_bytes, began)
         with self.child.queue.moves() as moves:
-            moves.staged(archive.name, storage_id=self._storage.storage_id)
+            moves.staged(archive.name, storage_id=storage_id)
         self.child.log.info("upload", "archive on the storage", name=archive.name,
-                            bytes=archive.size_bytes)  # fmt: skip
+                            bytes=archive.size_bytes, storage=endpoint)  # fmt: skip
         self._handle_trouble(StageoutSucceeded())
         self.child.ring("event-server")
         self.look()
 
-    def _not_uploaded(self, archive: Archive, error: EspilotError) -> None:
+    def _not_uploaded(self, archive: Archive, endpoint: str, error: EspilotError) -> None:
         upload = self._uploads[archive.name]
         upload.busy = False
-        upload.attempts += 1
-        backoff = Backoff(
-            self._config.retry_min_s, self._config.retry_max_s, attempts=self._config.attempts
+        now = time.monotonic()
+        wanted_s = error.retry_after_s if isinstance(error, StorageRetryable) else None
+        following = self._choice.failed(
+            upload.route,
+            endpoint,
+            hopeless=isinstance(error, StorageFatal),
+            now=now,
+            chance=random.random(),
+            wanted_s=wanted_s or 0.0,
         )
-        delay_s = backoff.next_delay(upload.attempts, random.random())
-        final = delay_s is None or isinstance(error, StorageFatal)
-        wait_s = self._config.retry_max_s if final or delay_s is None else delay_s
         self.child.log.warning("upload", "upload failed", name=archive.name, error=error,
-                               attempt=upload.attempts, retry_in_s=wait_s)  # fmt: skip
-        upload.not_before = time.monotonic() + wait_s
-        self.child.loop.call_later(wait_s, self.look)
-        if final:
-            upload.attempts = 0
+                               storage=endpoint, circuit=self._choice.circuits[endpoint].state.value,
+                               retry_in_s=following.wait_s)  # fmt: skip
+        upload.not_before = now + following.wait_s
+        self.child.loop.call_later(following.wait_s, self.look)
+        if following.failed:
             self._handle_trouble(StageoutFailed(), str(error))
 
     def _handle_trouble(
@@ -229,3 +258,5 @@ def serve(child: Child) -> None:
     worker = StageoutWorker(child)
     child.run()
     worker.calls.close()
+    for storage in worker.storages.values():
+        storage.close()

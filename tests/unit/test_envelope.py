@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 
 from espilot.errors import MessageError
 from espilot.wire import envelope, messages
-from espilot.wire.messages import Alive, Bound, Hello, Serve, Stop, Work
+from espilot.wire.messages import Alive, Bound, Hello, Serve, Ship, Stop, Work
 
 EXAMPLES: dict[str, Any] = {
     "hello": Hello("dispatcher", 4711),
     "alive": Alive("dispatcher", 12, {"waiting": 3, "last_message_mono": 1.5}),
     "listening": messages.Listening("http://127.0.0.1:1", 7),
     "job-phase": messages.JobPhase(17, 7, "running", "tobekilled"),
+    "resumed": messages.Resumed(17, 12, 3, 4, 1, False),
     "task-over": messages.TaskOver({"task_id": 7, "state": "finished"}),
     "bound": Bound(3),
     "settled": messages.Settled(3, 2, 1),
     "storage-health": messages.StorageHealth("trouble", "disk full"),
     "serve": Serve(3, "name", "serve", "drain"),
     "work": Work(17, True, False, True, 1150, "hung"),
+    "ship": Ship(0.5),
     "stop": Stop("drain"),
     "bell": messages.Bell("stageout"),
     "status-request": messages.StatusRequest(),

@@ -1,0 +1,105 @@
+"""Looks at everything that may tell an end: wall time, features, drain file."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from espilot.adapters.machine_features import read_features, read_small_file, remove_file
+from espilot.core import deadline
+from espilot.core.deadline import Deadline, Deadlines
+from espilot.errors import UsageError
+from espilot.logs import Log
+from espilot.workers.context import Context
+
+WALL, SIGNAL, REQUEST, FILE = "wall-time", "signal", "request", "drain-file"
+
+
+class DeadlineWatch:
+    """The deadlines of this run. `look` is called about once a second."""
+
+    def __init__(self, context: Context, log: Log) -> None:
+        self._log = log
+        self._deadlines = Deadlines()
+        self._started_unix = time.time()
+        self._features_due = 0.0
+        self._feature_sources: set[str] = set()
+        self._warned: set[str] = set()
+        self._file, self._file_is_ours = drain_file(context)
+        self._file_text: str | None = None
+        wall_s = context.settings.limits.wall_s
+        if wall_s:
+            at_mono = time.monotonic() + wall_s
+            text = f"the wall time of {wall_s:g} s"
+            self._deadlines.order(Deadline(WALL, at_mono, text, is_duration=True))
+
+    def earliest(self) -> Deadline | None:
+        """The one that counts."""
+        return self._deadlines.earliest()
+
+    def order(self, source: str, left_s: float, text: str) -> None:
+        """A signal or a request: over in so many seconds."""
+        at_mono = time.monotonic() + left_s
+        self._deadlines.order(Deadline(source, at_mono, text, is_duration=True))
+
+    def suspended(self, gap_s: float) -> None:
+        """The machine slept: durations go on; what is a time of the outer world is read again."""
+        self._deadlines.suspended(gap_s)
+        self._features_due = 0.0
+
+    def look(self, now: float) -> str:
+        """Look what is due; returns why a drain shall begin at once, or ""."""
+        if now >= self._features_due:
+            self._look_at_features(now)
+        return self._look_at_file(now)
+
+    def credential_expires(self, at_unix: float | None) -> None:
+        """Until then the credential allows reports; None: it does not expire, or there is none."""
+        self._follow("credential", at_unix, "the end of the credential", time.monotonic())
+
+    def _follow(self, source: str, at_unix: float | None, text: str, now: float) -> None:
+        at_mono = None if at_unix is None else now + at_unix - time.time()
+        notice = None if at_mono is None else Deadline(source, at_mono, text)
+        self._deadlines.notice(source, notice)
+
+    def _look_at_features(self, now: float) -> None:
+        machine = read_features(os.environ.get("MACHINEFEATURES", ""))
+        job = read_features(os.environ.get("JOBFEATURES", ""))
+        self._features_due = now + deadline.look_again_s(machine, job)
+        notices = deadline.read_features(machine, job, started_unix=self._started_unix)
+        for warning in notices.warnings:
+            self._warn(warning)
+        for source in self._feature_sources - set(notices.ends_unix):
+            self._deadlines.notice(source, None)
+        self._feature_sources = set(notices.ends_unix)
+        for source, at_unix in notices.ends_unix.items():
+            self._follow(source, at_unix, f"{source} of the machine or job features", now)
+
+    def _look_at_file(self, now: float) -> str:
+        text = read_small_file(self._file)
+        if text is None or text == self._file_text:
+            return ""
+        self._file_text = text
+        try:
+            left_s = deadline.read_left(text, time.time())
+        except UsageError as error:
+            self._warn(f"{self._file}: {error}")
+            left_s = None
+        if left_s is not None:
+            self._deadlines.order(Deadline(FILE, now + left_s, str(self._file)))
+        if self._file_is_ours:
+            # The next run in this work directory is not to be drained by it.
+            remove_file(self._file)
+        return f"drain file {self._file}"
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._log.warning("deadline", text)
+
+
+def drain_file(context: Context) -> tuple[Path, bool]:
+    """The drain file, and whether it is in our own work directory."""
+    configured = context.settings.drain.file
+    return (Path(configured), False) if configured else (context.workdir / "drain", True)

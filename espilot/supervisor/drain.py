@@ -1,0 +1,193 @@
+"""The drain of a run: begun by an order or by a deadline that comes near, carried out by plan.
+
+Stage-out, reports and the final update go their own way, as at every end of a job. Decided here is
+when the payload is stopped, and when nothing can be waited for any longer. The plan is made anew
+at each look.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from espilot.adapters.loop import Loop, Timer
+from espilot.config import DrainConfig
+from espilot.core import drain
+from espilot.core.drain import IDLE_S, Pace, Plan, Stock
+from espilot.logs import Log
+from espilot.supervisor.deadlines import REQUEST, SIGNAL, DeadlineWatch
+
+LEAST_S = 0.02
+"""Less than this is now."""
+
+
+class Run(Protocol):
+    """What a drain does with the run."""
+
+    def drain_begun(self, reason: str) -> None:
+        """Hand out and fetch no more, ship what is done."""
+        ...
+
+    def stop_payload(self, within_s: float) -> None:
+        """End the payload, with KILL after that time."""
+        ...
+
+    def out_of_time(self, reason: str) -> None:
+        """End everything now; the job gets no final update."""
+        ...
+
+    def measure(self) -> tuple[Stock, Pace]:
+        """What the plan is made of."""
+        ...
+
+
+class Drain:
+    """At most one for a run; it never goes back."""
+
+    def __init__(
+        self, run: Run, watch: DeadlineWatch, log: Log, *, loop: Loop, settle_s: float
+    ) -> None:
+        self.reason = ""
+        self.watch = watch
+        self._run = run
+        self._log = log
+        self._loop = loop
+        self._settle_s = settle_s
+        self._begun_at = 0.0
+        self._idle_since: float | None = None
+        self._stopped = False
+        self._first: Plan | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run drains."""
+        return self._first is not None
+
+    def order(self, reason: str, left_s: float | None = None, *, source: str = REQUEST) -> None:
+        """Drain now, in so many seconds if that is known. Again: it can only become shorter."""
+        if left_s is not None:
+            self.watch.order(source, left_s, reason)
+        if self.begun:
+            self._log.info("drain", "drain ordered again", reason=reason)
+            self._go_on()
+        else:
+            self._begin(reason)
+
+    def signalled(self, number: int, name: str, config: DrainConfig) -> None:
+        """A signal came."""
+        self.order(name, grace_s(number, config), source=SIGNAL)
+
+    def look(self, now: float) -> None:
+        """See what the time has brought, about once a second."""
+        reason = self.watch.look(now)
+        if reason:
+            self.order(reason)
+        earliest = self.watch.earliest()
+        if not self.begun and earliest is not None:
+            stock, pace = self._run.measure()
+            if earliest.at_mono - now <= drain.lead_s(stock, pace):
+                self._begin(f"{earliest.text} comes near")
+        elif self.begun:
+            self._go_on()
+
+    def suspended(self, gap_s: float) -> None:
+        """The machine slept."""
+        self.watch.suspended(gap_s)
+        self._begun_at += gap_s
+        if self._idle_since is not None:
+            self._idle_since += gap_s
+
+    def plan(self, left_s: float | None = None) -> Plan:
+        """The plan of a drain that would begin now, or goes on; `left_s` if that is less."""
+        known_s = self._left_s(time.monotonic())
+        times = [each for each in (known_s, left_s) if each is not None]
+        stock, pace = self._run.measure()
+        return drain.make_plan(stock, pace, left_s=min(times, default=None))
+
+    def facts(self) -> Mapping[str, Any]:
+        """For status: the deadline, its source, and the present step."""
+        earliest, now = self.watch.earliest(), time.monotonic()
+        return {
+            "draining": self.reason,
+            "step": self._step(),
+            "deadline_in_s": None if earliest is None else max(0.0, earliest.at_mono - now),
+            "deadline_source": None if earliest is None else earliest.source,
+        }
+
+    def _begin(self, reason: str) -> None:
+        self.reason = reason
+        plan = self._first = self.plan()
+        self._begun_at = time.monotonic()
+        self._log.warning("drain", "draining", reason=reason, left_s=plan.left_s, run_s=plan.run_s,
+                          stop_s=plan.stop_s, tail_s=plan.tail_s, safe=plan.safe, back=plan.back,
+                          kept=plan.kept, lost=plan.lost)  # fmt: skip
+        self._run.drain_begun(reason)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        now = time.monotonic()
+        left_s = self._left_s(now)
+        stock, pace = self._run.measure()
+        plan = drain.make_plan(stock, pace, left_s=left_s)
+        wait_s = self._wait_s(plan, stock, now)
+        if stock.payload_alive and not self._stopped and wait_s <= LEAST_S:
+            self._stopped = True
+            self._log.info(
+                "drain", "payload is stopped", within_s=plan.stop_s, running=stock.running
+            )
+            self._run.stop_payload(plan.stop_s)
+        times = [wait_s] if stock.payload_alive and not self._stopped else []
+        end_s = self._end_s(plan, now)
+        if end_s <= LEAST_S:
+            self._run.out_of_time(f"no time was left ({self.reason})")
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(LEAST_S, min([*times, end_s])), self._go_on)
+
+    def _wait_s(self, plan: Plan, stock: Stock, now: float) -> float:
+        """How long the payload is still waited for."""
+        if stock.running:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        waits = []
+        if self._idle_since is not None:
+            waits.append(self._idle_since + IDLE_S - now)
+        if plan.left_s is not None:
+            waits.append(plan.run_s)
+        elif stock.running and self._first is not None:
+            waits.append(self._begun_at + self._first.run_s - now)
+        return min(waits, default=0.0)
+
+    def _end_s(self, plan: Plan, now: float) -> float:
+        """How long all the rest is waited for; without a deadline beyond any reason."""
+        if plan.left_s is not None:
+            return plan.left_s - plan.exit_s
+        assert self._first is not None
+        return self._begun_at + self._first.total_s + self._settle_s - now
+
+    def _left_s(self, now: float) -> float | None:
+        earliest = self.watch.earliest()
+        return None if earliest is None else max(0.0, earliest.at_mono - now)
+
+    def _step(self) -> str:
+        if not self.begun:
+            return ""
+        stock, _ = self._run.measure()
+        if stock.payload_alive:
+            return "stop payload" if self._stopped else "run"
+        for name, ranges in (("pack", stock.done), ("upload", stock.packed)):
+            if ranges:
+                return name
+        return "report" if stock.staged else "final update"
+
+
+def grace_s(number: int, config: DrainConfig) -> float:
+    """How long after a signal we may live."""
+    if number in (signal.SIGUSR1, signal.SIGUSR2):
+        return config.notice_s
+    return config.interrupt_s if number == signal.SIGINT else config.grace_s
