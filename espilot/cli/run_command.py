@@ -7,21 +7,21 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from espilot import config
-from espilot.adapters.storage import open_storage
-from espilot.adapters.storage.posix import PosixStorage
 from espilot.cli import exit_codes, server
 from espilot.cli.progress import Progress
 from espilot.errors import ConfigError
 from espilot.logs import open_log
 from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
+from espilot.supervisor.recovery import Found
 from espilot.supervisor.resume import note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.context import Context
+from espilot.workers.storages import location_of, open_storages
 
 EXAMPLES = """\
 examples:
@@ -68,7 +68,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--storage",
         default="",
         metavar="URL",
-        help="storage element: a directory or file: URL (default: WORKDIR/storage)",
+        help="storage element: a directory, file: or s3: URL (default: WORKDIR/storage)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON on the last line of stdout"
@@ -86,12 +86,17 @@ def run(args: argparse.Namespace) -> int:
     state = StateDir((args.state_dir or workdir / "state").resolve())
     try:
         context = make_context(args, settings, workdir, state)
-        outcome = supervise(context, quiet=args.json)
-        note_run(context, outcome.task_state)
+        return run_to_end(context, started, as_json=args.json)
     finally:
         state.close()
+
+
+def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
+    """Run the pilot, write down and print the summary; the exit code. `started` is monotonic."""
+    outcome = supervise(context, quiet=as_json)
     summary = summarise(outcome, context, time.monotonic() - started)
-    sys.stdout.write(json.dumps(summary) + "\n" if args.json else describe(summary, outcome))
+    note_run(context, outcome.task_state, summary=summary)
+    sys.stdout.write(json.dumps(summary) + "\n" if as_json else describe(summary, outcome.reason))
     sys.stdout.flush()
     return exit_codes.BY_STATE[outcome.state]
 
@@ -114,20 +119,37 @@ def make_context(
         workdir=workdir,
         state=state.path,
         runtime=state.runtime,
-        storage=storage_of(args.storage or settings.storage, workdir),
+        storage=storage_of(args, settings, workdir),
         settings=settings,
         jobdir=args.local.resolve().parent,
     )
     preflight.check(context)
-    if prepare_state(context):
+    found = prepare_state(context)
+    if found is not None:
         sys.stderr.write(f"going on with the unfinished run in {state.path}\n")
+        tell(found, context, sys.stderr)
     return context
 
 
-def storage_of(url: str, workdir: Path) -> str:
-    """The storage's directory, or its URL; a relative directory counts from where we are."""
-    storage = open_storage(url or str(workdir / "storage"))
-    return str(storage.directory) if isinstance(storage, PosixStorage) else storage.url
+def tell(found: Found, context: Context, out: TextIO) -> None:
+    """What an earlier pilot left, to the person and to the log."""
+    log = open_log("supervisor", context.log_file)
+    for line in found.lines():
+        out.write(f"{line}\n")
+        log.info("recover", line)
+    out.flush()
+
+
+def storage_of(args: argparse.Namespace, settings: config.Settings, workdir: Path) -> str:
+    """Where outputs go first, a directory or a URL; a relative directory counts from here."""
+    url = args.storage or settings.storage
+    if url and "://" not in url and not url.startswith("file:"):
+        url = str(Path(url).absolute())
+    directory = args.local.resolve().parent
+    storages = open_storages(settings, url, directory)
+    if not storages:
+        storages = open_storages(settings, str(workdir / "storage"), directory)
+    return location_of(next(iter(storages.values())))
 
 
 def supervise(context: Context, *, quiet: bool) -> Outcome:
@@ -160,15 +182,15 @@ def summarise(outcome: Outcome, context: Context, wall_s: float) -> dict[str, An
     }
 
 
-def describe(summary: dict[str, Any], outcome: Outcome) -> str:
+def describe(summary: dict[str, Any], reason: str) -> str:
     """The summary in words, and what to try next."""
     ranges = summary["ranges"]
     lines = [
         f"{summary['state']}: {ranges['finished']} of {ranges['total']} ranges, "
         f"{summary['events']} events in {summary['wall_s']:.1f} s",
     ]
-    if outcome.reason:
-        lines.append(f"reason: {outcome.reason}")
+    if reason:
+        lines.append(f"reason: {reason}")
     if ranges["failed"] or ranges["fatal"] or ranges["released"]:
         lines.append(
             f"failed {ranges['failed']}, fatal {ranges['fatal']}, given back {ranges['released']}"
@@ -185,7 +207,9 @@ def describe(summary: dict[str, Any], outcome: Outcome) -> str:
 def next_step(summary: dict[str, Any]) -> str:
     """A command worth trying after this run."""
     if summary["state"] == "drained":
-        return "the same command again, to go on where it stopped"
+        return f"espilot recover {summary['workdir']}   # goes on where it stopped"
     if summary["state"] == "failed":
         return f"grep -E 'warning|error' {summary['workdir']}/logs/pilot.log   # what went wrong"
+    if not str(summary["storage"]).startswith("/"):
+        return f"look into {summary['storage']} with a client of your storage"
     return f"tar -tf $(ls {summary['storage']}/*.tar | head -1)   # what is inside an archive"

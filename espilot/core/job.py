@@ -35,6 +35,8 @@ class Event(Enum):
     """The payload ended for good and its channel is drained."""
     NOTHING_LIVE = "nothing-live"
     """Every range is reported or given back."""
+    JOB_GONE = "job-gone"
+    """The server has given up the job that was resumed; what it held is the server's again."""
 
 
 TRANSITIONS = MappingProxyType(
@@ -43,6 +45,9 @@ TRANSITIONS = MappingProxyType(
         (Phase.RUNNING, Event.PAYLOAD_OVER): Phase.SETTLING,
         (Phase.EXHAUSTED, Event.PAYLOAD_OVER): Phase.SETTLING,
         (Phase.SETTLING, Event.NOTHING_LIVE): Phase.ENDING,
+        (Phase.RUNNING, Event.JOB_GONE): Phase.ENDING,
+        (Phase.EXHAUSTED, Event.JOB_GONE): Phase.ENDING,
+        (Phase.SETTLING, Event.JOB_GONE): Phase.ENDING,
     }
 )
 """Whatever is not listed changes nothing: it comes late, or again."""

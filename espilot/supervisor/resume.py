@@ -7,48 +7,99 @@ and the next run starts anew. The storage is never touched.
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from espilot.adapters.disk import remove_path
-from espilot.errors import UsageError
+from espilot.adapters.state_files import read_object, write_object
+from espilot.config import dump_settings, read_settings
+from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.queue.store import Queue
-from espilot.supervisor.statedir import read_object, write_atomically
+from espilot.supervisor.recovery import Found, machine_crashed, note_boot, take_up
+from espilot.supervisor.statedir import RECORD, STATE_NOTE
 from espilot.workers.context import Context
 
 OVER = ("finished", "failed")
 
 
-def prepare_state(context: Context) -> bool:
-    """Make the state directory fit for the task; returns whether an earlier run is gone on with.
+def prepare_state(context: Context) -> Found | None:
+    """Make the state directory fit for the task; what an earlier run left and is gone on with.
 
     `UsageError` when it holds an unfinished run of another task.
     """
     record = read_run(context.state)
-    task = as_json(asdict(context.settings.task))
-    unfinished = bool(record) and (record.get("state") not in OVER or has_live(context))
-    if unfinished and record.get("task") != task:
+    if is_over(context, record):
+        remove_run(context)
+        note_boot(context, context.queue)
+        note_run(context, "running", run=uuid.uuid4().hex[:12])
+        return None
+    if record.get("task") != as_json(asdict(context.settings.task)):
         name = record.get("task", {}).get("name", "?")
         raise UsageError(
             f"{context.state} holds the unfinished task {name!r}; finish it with its own job file, "
             "or choose another --workdir"
         )
-    if not unfinished:
-        remove_run(context)
     note_run(context, "running")
-    return unfinished
+    return take_up(context)
 
 
-def note_run(context: Context, state: str) -> None:
-    """Write down which task this state directory is for, and how the task stands."""
-    record = {"task": asdict(context.settings.task), "state": state}
-    write_atomically(context.state / "run.json", json.dumps(record))
+def note_run(
+    context: Context, state: str, *, run: str = "", summary: Mapping[str, Any] | None = None
+) -> None:
+    """Write down, for `espilot recover`, which run this is and how its task stands."""
+    record = {
+        "schema": "espilot.run/1",
+        "run": run or read_run(context.state).get("run") or uuid.uuid4().hex[:12],
+        "task": asdict(context.settings.task),
+        "state": state,
+        "settings": dump_settings(context.settings),
+        "workdir": str(context.workdir),
+        "state_dir": str(context.state),
+        "storage": context.storage,
+        "jobdir": str(context.jobdir),
+        "summary": None if summary is None else dict(summary),
+    }
+    write_object(context.state / RECORD, record)
+    context.logs.mkdir(parents=True, exist_ok=True)
+    write_object(context.logs / STATE_NOTE, {"state_dir": str(context.state)})
 
 
 def read_run(state: Path) -> dict[str, Any]:
     """What `note_run` wrote; empty when there is nothing usable."""
-    return read_object(state / "run.json")
+    return read_object(state / RECORD)
+
+
+def recorded_context(state: Path, runtime: Path) -> Context:
+    """The context of the run that a state directory records; `LocalError` without a usable one."""
+    path = state / RECORD
+    record = read_run(state)
+    try:
+        return Context(
+            workdir=Path(record["workdir"]),
+            state=state,
+            runtime=runtime,
+            storage=str(record["storage"]),
+            settings=read_settings(record["settings"], str(path)),
+            jobdir=Path(record["jobdir"]),
+        )
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise LocalError(
+            f"{path} cannot be used ({error}); go on with the same `espilot run` command instead"
+        ) from error
+
+
+def is_over(context: Context, record: Mapping[str, Any]) -> bool:
+    """Whether there is no run, or its task is over and nothing is left to be reported."""
+    if not record:
+        return True
+    if record.get("state") not in OVER:
+        return False
+    if machine_crashed(context):
+        return not context.job_file.exists()
+    return not has_live(context)
 
 
 def has_live(context: Context) -> bool:
@@ -66,7 +117,7 @@ def remove_run(context: Context) -> None:
     """Remove queue, archives, server database and payload directories of a run that is over."""
     databases = context.state.glob("server.sqlite*")
     payloads = context.workdir.glob("payload-*")
-    for path in (context.queue, context.archives, *databases, *payloads):
+    for path in (context.job_file, context.queue, context.archives, *databases, *payloads):
         remove_path(path)
 
 

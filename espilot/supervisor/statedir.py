@@ -11,10 +11,15 @@ from typing import Any
 
 from espilot.adapters.disk import remove_path
 from espilot.adapters.proctree import carriers, kill_until_gone
-from espilot.errors import LocalError, QueueError
+from espilot.adapters.state_files import read_object
+from espilot.errors import LocalError, QueueError, UsageError
 from espilot.queue.store import refuse_remote
 
 RUNTIME_PREFIX = "espilot-"
+RECORD = "run.json"
+"""A state directory has it from the start of its first run."""
+STATE_NOTE = "state.json"
+"""In the log directory: where the state directory is."""
 KILL_S = 10.0
 """Longest wait for the end of what a predecessor left."""
 
@@ -80,6 +85,29 @@ class StateDir:
         return runtime
 
 
+def find_state(path: Path) -> Path:
+    """The state directory that a person means by a work or state directory.
+
+    `UsageError` when there is none at `path`; nothing is made.
+    """
+    places = (path, path / "state", noted_state(path))
+    found = next((each for each in places if each and (each / RECORD).is_file()), None)
+    if found is not None:
+        return found.resolve()
+    if not path.is_dir():
+        kind = "is a file" if path.exists() else "does not exist"
+        raise UsageError(f"{path} {kind}; name the work directory of a run, or its --state-dir")
+    raise UsageError(
+        f"{path} holds no state of a run; name the work directory of a run, or its --state-dir"
+    )
+
+
+def noted_state(workdir: Path) -> Path | None:
+    """The state directory that a work directory names."""
+    state = read_object(workdir / "logs" / STATE_NOTE).get("state_dir")
+    return Path(state) if isinstance(state, str) else None
+
+
 def note_payload(state: Path, *, run_id: str, channel: str) -> None:
     """Write down how the payload that is about to start can be found, and its channel."""
     record = read_record(state) | {"run_id": run_id, "channel": channel}
@@ -99,15 +127,6 @@ def remove_channel(record: dict[str, Any]) -> None:
 def read_record(state: Path) -> dict[str, Any]:
     """What the pilot that uses (or used) a state directory wrote of itself."""
     return read_object(state / "pilot.json")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty when there is nothing usable."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -184,6 +184,24 @@ class StatusAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainRequest:
+    """Drain, within `deadline` if it says one; with `plan_only` just tell the plan."""
+
+    TYPE: ClassVar[str] = "drain-request"
+    deadline: str
+    plan_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAnswer:
+    """The plan of the drain; the fields of `core.drain.Plan`, its steps as maps."""
+
+    TYPE: ClassVar[str] = "drain-answer"
+    pid: int
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The request is not carried out; `reason` is one line for people."""
 

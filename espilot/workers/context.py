@@ -33,6 +33,11 @@ class Context:
         return self.state / "archives"
 
     @property
+    def job_file(self) -> Path:
+        """The present job, on disk for the case that the machine crashes."""
+        return self.state / "job.json"
+
+    @property
     def logs(self) -> Path:
         """Where the pilot's own log is."""
         return self.workdir / "logs"

@@ -7,74 +7,30 @@ process needs no special case.
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from espilot.adapters.http import PandaV1Server
+from espilot.adapters.http import PandaServer
+from espilot.adapters.state_files import write_job
 from espilot.config import split_input
 from espilot.core.job import Event, Phase, Tally, final_update, next_phase
 from espilot.core.prefetch import Prefetch
 from espilot.core.reporting import ReportSize
-from espilot.core.retry import Backoff
-from espilot.errors import EspilotError, ServerRefused
+from espilot.errors import LocalError
 from espilot.model import Counts, EventRange, Job, JobRecord, JobUpdate, RangeState, TaskStatus
 from espilot.pipeline import reports
 from espilot.wire.messages import JobPhase, TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
+from espilot.workers.flow import Flow
+from espilot.workers.resumed_job import ResumedJob
+from espilot.workers.server_access import ServerAccess
+from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
 
 NO_JOB_PAUSE_S = 0.5
 """First pause after "no job"; the built-in server may be about to release one."""
-
-
-class Flow:
-    """One kind of call: its own connection, at most one call at a time, back-off after errors."""
-
-    def __init__(self, worker: EventServerWorker, name: str) -> None:
-        self.name = name
-        self.server = worker.open_server()
-        self._worker = worker
-        self._busy = False
-        self._failures = 0
-        self._not_before = 0.0
-
-    @property
-    def due(self) -> bool:
-        """Whether a call may start now."""
-        return not self._busy and time.monotonic() >= self._not_before
-
-    def call(self, function: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Start a call; `then` gets its result, an error is logged and means a pause."""
-        self._busy = True
-        self._worker.calls.start(function, then=partial(self._succeeded, then), failed=self._failed)
-
-    def pause(self, delay_s: float) -> None:
-        """Make no call for a while."""
-        self._not_before = time.monotonic() + delay_s
-        self._worker.child.loop.call_later(delay_s, self._worker.step)
-
-    def _succeeded(self, then: Callable[[Any], None], result: Any) -> None:
-        self._busy = False
-        self._failures = 0
-        then(result)
-        self._worker.step()
-
-    def _failed(self, error: EspilotError) -> None:
-        self._busy = False
-        self._failures += 1
-        server = self._worker.child.settings.server
-        backoff = Backoff(server.retry_min_s, server.retry_max_s)
-        delay_s = backoff.next_delay(self._failures, random.random()) or server.retry_max_s
-        self._worker.child.log.warning("server", "call failed", flow=self.name, error=error,
-                                       failures=self._failures, retry_in_s=delay_s)  # fmt: skip
-        if isinstance(error, ServerRefused):
-            self._worker.refused(self.name)
-        self.pause(delay_s)
 
 
 class EventServerWorker:
@@ -85,6 +41,7 @@ class EventServerWorker:
         self.calls = Calls(child.loop, threads=4)
         self.record: JobRecord | None = child.queue.job()
         self._work: Work | None = None
+        self._access = ServerAccess(child.context)
         self._jobs = Flow(self, "jobs")
         self._ranges = Flow(self, "ranges")
         self._reports = Flow(self, "reports")
@@ -95,29 +52,27 @@ class EventServerWorker:
         self._next_heartbeat = 0.0
         self._task_over: TaskOver | None = None
         self._final: JobUpdate | None = None
+        self._resumed = self._find_resumed()
         child.on(Work, self.direct)
         child.on_bell(self.step)
 
-    def open_server(self) -> PandaV1Server:
+    def open_server(self) -> PandaServer:
         """A connection of its own for one flow."""
-        server, context = self.child.settings.server, self.child.context
-        return PandaV1Server(
-            url=context.server_url,
-            site=server.site,
-            node="localhost",
-            timeout_s=server.timeout_s,
-            connect_timeout_s=server.connect_timeout_s,
-            task_id=context.task_id or None,
-        )
+        return self._access.open()
 
     def direct(self, work: Work) -> None:
         """Take the supervisor's directive."""
         self._work = work
+        if self.record is not None and work.panda_id == self.record.job.panda_id:
+            # Only this process is new: the supervisor heard of the job when it was asked about.
+            self._resumed = None
         self.announce()
         self.step()
 
     def announce(self, command: str = "") -> None:
-        """Tell the supervisor where the job is."""
+        """Tell the supervisor where the job is, as soon as that is known."""
+        if self._resumed is not None:
+            return
         if self.record is None:
             self.child.send(JobPhase(0, 0, "", command))
         else:
@@ -133,6 +88,9 @@ class EventServerWorker:
             self._step_without_job(work)
             return
         self.child.log.job = self.record.job.panda_id
+        if self._resumed is not None:
+            self._resumed.step(self._heartbeat_of("running"))
+            return
         counts = self.child.queue.counts()
         self._move_on(work, counts)
         if self.record.phase == Phase.RUNNING and work.fetch:
@@ -150,6 +108,20 @@ class EventServerWorker:
 
     # -- jobs -----------------------------------------------------------------------------------
 
+    def _find_resumed(self) -> ResumedJob | None:
+        if self.record is None or self.record.phase == Phase.ENDING:
+            return None
+        return ResumedJob(self, self.record, self._resume)
+
+    def _resume(self, command: str, gone: bool) -> None:
+        """The server was asked about the job that was found: go on with it, or end it."""
+        self._resumed = None
+        if gone:
+            self._enter(next_phase(self._phase, Event.JOB_GONE))
+        else:
+            self.announce()
+            self._obey(command)
+
     def _step_without_job(self, work: Work) -> None:
         if self._task_over is not None:
             self.child.send(self._task_over)
@@ -164,6 +136,7 @@ class EventServerWorker:
             return
         counts = self.child.queue.counts()
         facts = {"before": asdict(counts)}
+        self._keep_job(job)
         with self.child.queue.moves() as moves:
             moves.set_job(job, Phase.RUNNING, facts)
         self.child.queue.sync()
@@ -174,6 +147,13 @@ class EventServerWorker:
         self.child.log.job = job.panda_id
         self.child.log.info("job", "job acquired", task=job.task_id, attempt=job.attempt_nr)
         self.announce()
+
+    def _keep_job(self, job: Job) -> None:
+        """After a crash of the machine this file, not the queue, tells whose the archives are."""
+        try:
+            write_job(self.child.context.job_file, job)
+        except LocalError as error:
+            self.child.log.warning("job", "job not kept for a crash of the machine", error=error)
 
     def _ask_task(self) -> None:
         task_id = self.child.context.task_id
@@ -201,6 +181,7 @@ class EventServerWorker:
             moves.set_phase(phase)
             # What was never sent is the server's again when the job ends.
             released = moves.give_back(RangeState.READY) if phase is Phase.SETTLING else []
+        tell_given_back(self.child.story, released, "the job ends, it was not in work")
         self.record = JobRecord(self.record.job, phase, self.record.facts)
         self.child.log.info("state", "job phase", phase=str(phase), released=len(released))
         self.announce()
@@ -217,7 +198,8 @@ class EventServerWorker:
             if counts.ready:
                 # A range that came back after the others were given back.
                 with self.child.queue.moves() as moves:
-                    moves.give_back(RangeState.READY)
+                    late = moves.give_back(RangeState.READY)
+                tell_given_back(self.child.story, late, "the job ends, it came back unfinished")
             elif not counts.live:
                 self._enter(next_phase(self._phase, Event.NOTHING_LIVE))
         if self._phase is Phase.ENDING and self._updates.due:
@@ -238,6 +220,7 @@ class EventServerWorker:
     def _ended(self, update: JobUpdate, command: str) -> None:
         with self.child.queue.moves() as moves:
             moves.clear_job()
+        self.child.context.job_file.unlink(missing_ok=True)
         self.child.log.info("final", "job ended", state=update.state, events=update.events,
                             sub_status=update.sub_status, code=update.pilot_error_code)  # fmt: skip
         self.record = None
@@ -291,6 +274,7 @@ class EventServerWorker:
         with self.child.queue.moves() as moves:
             new = moves.put_ranges(named, now=time.time())
         self._put += new
+        tell_fetched(self.child.story, job, named)
         self.child.log.info("fetch", "ranges fetched", n=len(ranges), new=new)
         self.child.ring("dispatcher")
 
@@ -311,6 +295,7 @@ class EventServerWorker:
     def _reported(self, collected: reports.Collected, answered: reports.Answered) -> None:
         assert self.record is not None
         ended = reports.book(self.child.queue, collected, answered.fates)
+        tell_reported(self.child.story, collected, answered)
         self.child.log.info("report", "ranges reported", n=len(collected.reports), ended=ended,
                             verified=answered.verified, again=len(answered.fates.again),
                             lost=len(answered.fates.lost))  # fmt: skip
@@ -328,20 +313,24 @@ class EventServerWorker:
         self.child.log.error("report", "never booked, given back",
                              first=collected.reports[0].id, n=len(answered.fates.lost))  # fmt: skip
         reports.book(self.child.queue, collected, answered.fates)
+        tell_given_back(self.child.story, sorted(answered.fates.lost), "the server never booked it")
         self._report_size.progressed()
 
     def _heartbeat(self, counts: Counts) -> None:
         assert self.record is not None
         if not self._updates.due or time.monotonic() < self._next_heartbeat:
             return
-        job = self.record.job
-        state = "starting" if self._next_heartbeat == 0.0 else "running"
-        update = JobUpdate(state=state, events=self._tally().events, core_count=job.core_count)
-        first = self._next_heartbeat == 0.0
+        job, first = self.record.job, self._next_heartbeat == 0.0
+        update = self._heartbeat_of("starting" if first else "running")
         delay_s = NO_JOB_PAUSE_S if first else self.child.settings.server.heartbeat_s
         self._updates.call(
             lambda: self._updates.server.update_job(job, update), partial(self._beaten, delay_s)
         )
+
+    def _heartbeat_of(self, state: str) -> JobUpdate:
+        assert self.record is not None
+        events = self._tally().events
+        return JobUpdate(state=state, events=events, core_count=self.record.job.core_count)
 
     def _beaten(self, delay_s: float, command: str) -> None:
         self._next_heartbeat = time.monotonic() + delay_s

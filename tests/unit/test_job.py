@@ -51,7 +51,15 @@ def test_never_back_and_never_skipped() -> None:
         after = next_phase(phase, event)
         assert order.index(after) >= order.index(phase)
         if after is Phase.ENDING and phase is not Phase.ENDING:
-            assert (phase, event) == (Phase.SETTLING, Event.NOTHING_LIVE)
+            assert (phase, event) == (Phase.SETTLING, Event.NOTHING_LIVE) or (
+                event is Event.JOB_GONE
+            )
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_job_that_the_server_gave_up_ends(phase: Phase) -> None:
+    """A resumed job of which the server holds nothing more goes to its end at once."""
+    assert next_phase(phase, Event.JOB_GONE) is Phase.ENDING
 
 
 @pytest.mark.parametrize("event", list(Event))

@@ -21,10 +21,11 @@ MANIFEST_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class PackedRange:
-    """One range in an archive, with its files in order."""
+    """One range in an archive, with its files in order and its number of events."""
 
     id: str
     members: tuple[PackedFile, ...]
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,11 @@ def format_manifest(manifest: Manifest) -> bytes:
         "adler32": manifest.adler32,
         "events": manifest.events,
         "ranges": [
-            {"id": row.id, "members": [_format_file(file) for file in row.members]}
+            {
+                "id": row.id,
+                "events": row.events,
+                "members": [_format_file(file) for file in row.members],
+            }
             for row in manifest.ranges
         ],
     }
@@ -127,7 +132,11 @@ def _parse_manifest(document: Any) -> Manifest:
     if document["version"] != MANIFEST_VERSION:
         raise ValueError(f"version {document['version']}")
     ranges = tuple(
-        PackedRange(_text(row, "id"), tuple(_parse_file(file) for file in row["members"]))
+        PackedRange(
+            _text(row, "id"),
+            tuple(_parse_file(file) for file in row["members"]),
+            _number(row, "events"),
+        )
         for row in document["ranges"]
     )
     return Manifest(

@@ -112,7 +112,7 @@ class _Packing:
             self.dropped.append((member.range_id, OutputError(str(error))))
             return
         self._taken |= keys
-        self.ranges.append(PackedRange(member.range_id, files))
+        self.ranges.append(PackedRange(member.range_id, files, member.events))
         self.events += member.events
 
     def _require_new(self, member: Member) -> set[str | tuple[int, int]]:

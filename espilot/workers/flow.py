@@ -1,0 +1,85 @@
+"""One kind of call to the server: at most one under way, with a pause after errors."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from espilot.adapters.http import PandaServer
+from espilot.core.pace import Smoothed
+from espilot.core.retry import Backoff
+from espilot.errors import EspilotError, ServerRefused
+from espilot.workers.calls import Calls
+from espilot.workers.child import Child
+
+
+class Conversation(Protocol):
+    """The worker that a flow belongs to."""
+
+    child: Child
+    calls: Calls
+
+    def open_server(self) -> PandaServer:
+        """A connection of its own for one flow."""
+        ...
+
+    def step(self) -> None:
+        """Start whatever is due."""
+        ...
+
+    def refused(self, flow: str) -> None:
+        """The server said a definite no to a call of this flow."""
+        ...
+
+
+class Flow:
+    """One kind of call: its own connection, at most one call at a time, back-off after errors."""
+
+    def __init__(self, worker: Conversation, name: str) -> None:
+        self.name = name
+        self.server = worker.open_server()
+        self._worker = worker
+        self._busy = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._began = 0.0
+        self._duration = Smoothed()
+
+    @property
+    def due(self) -> bool:
+        """Whether a call may start now."""
+        return not self._busy and time.monotonic() >= self._not_before
+
+    def call(self, function: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Start a call; `then` gets its result, an error is logged and means a pause."""
+        self._busy = True
+        self._began = time.monotonic()
+        self._worker.calls.start(function, then=partial(self._succeeded, then), failed=self._failed)
+
+    def pause(self, delay_s: float) -> None:
+        """Make no call for a while."""
+        self._not_before = time.monotonic() + delay_s
+        self._worker.child.loop.call_later(delay_s, self._worker.step)
+
+    def _succeeded(self, then: Callable[[Any], None], result: Any) -> None:
+        self._busy = False
+        self._failures = 0
+        self._duration.add(time.monotonic() - self._began)
+        self._worker.child.facts[f"{self.name}_s"] = self._duration.value
+        then(result)
+        self._worker.step()
+
+    def _failed(self, error: EspilotError) -> None:
+        self._busy = False
+        self._failures += 1
+        server = self._worker.child.settings.server
+        backoff = Backoff(server.retry_min_s, server.retry_max_s)
+        delay_s = backoff.next_delay(self._failures, random.random()) or server.retry_max_s
+        self._worker.child.log.warning("server", "call failed", flow=self.name, error=error,
+                                       failures=self._failures, retry_in_s=delay_s)  # fmt: skip
+        if isinstance(error, ServerRefused):
+            self._worker.refused(self.name)
+        self.pause(delay_s)
