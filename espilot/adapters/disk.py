@@ -23,14 +23,30 @@ _ERRORS_KEPT = 5
 
 
 @dataclass(frozen=True, slots=True)
+class LargestFile:
+    """A file by its path, inode, and length in bytes (not the space it takes)."""
+
+    path: str
+    inode: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class WalkResult:
-    """One completed walk: when it ended (Unix seconds), and the first few of its `failures`."""
+    """One completed walk: when it ended (Unix seconds), and the first few of its `failures`.
+
+    `newest_change_at` is the newest modification of a regular file; `largest` is the largest of the
+    regular files that were changed since the walk before this one began. Both only of files in
+    `watched` that are not in `own`.
+    """
 
     size_bytes: int
     entries: int
     completed_at: float
     failures: int = 0
     errors: tuple[str, ...] = ()
+    newest_change_at: float | None = None
+    largest: LargestFile | None = None
 
 
 def free_bytes(path: Path) -> int:
@@ -58,14 +74,25 @@ def file_size(path: Path) -> int | None:
         raise LocalError(f"cannot measure {path}: {error.strerror}") from error
 
 
-def deleted_bytes(pids: Iterable[int], device: int) -> int:
+def device_of(path: Path) -> int:
+    """The number of the file system that `path` is on; LocalError when it cannot be told."""
+    try:
+        return os.stat(path).st_dev
+    except OSError as error:
+        raise LocalError(f"cannot look at {path}: {error.strerror}") from error
+
+
+def deleted_bytes(pids: Iterable[int], device: int, budget_files: int = 20_000) -> int:
     """Space taken on `device` by files that these processes hold open after their deletion.
 
-    Processes that have ended or are not ours to look into count as nothing.
+    Processes that have ended or are not ours to look into count as nothing; no more than
+    `budget_files` open files are looked at.
     """
     inodes: dict[int, int] = {}
     for pid in pids:
-        for name in _names(f"/proc/{pid}/fd"):
+        names = _names(f"/proc/{pid}/fd")[: max(0, budget_files)]
+        budget_files -= len(names)
+        for name in names:
             try:
                 status = os.stat(f"/proc/{pid}/fd/{name}")
             except OSError:
@@ -108,10 +135,15 @@ class SizeWalker:
 
     Symbolic links are not followed, other file systems not entered, `exclude` left out. One
     directory at a time is open; memory is needed for hard-linked inodes and directories in waiting.
+    `watched` is the directory of the payload's work, `own` single files in it that are not its
+    work; both take space as all the others do.
     """
 
     def __init__(self, root: Path, exclude: Iterable[Path] = ()) -> None:
         self._root = os.path.abspath(root)
+        self.watched = root
+        self.own: frozenset[str] = frozenset()
+        self._begun_at = self._former_begun_at = 0.0
         self._exclude = frozenset(os.path.abspath(path) for path in exclude)
         self.result: WalkResult | None = None
         self._open: os._ScandirIterator[str] | None = None
@@ -123,6 +155,8 @@ class SizeWalker:
         self._device = -1
         self._size_bytes = self._entries = self._failures = 0
         self._errors: list[str] = []
+        self._newest_ns = 0
+        self._largest: LargestFile | None = None
 
     def step(self, budget_entries: int = 1000, budget_s: float = 0.05) -> bool:
         """Look at up to so many entries for up to so long; True when a walk is complete.
@@ -154,6 +188,7 @@ class SizeWalker:
             self._open = os.scandir(self._root)
         except OSError as error:
             raise LocalError(f"cannot measure {self._root}: {error.strerror}") from error
+        self._former_begun_at, self._begun_at = self._begun_at, time.time()
         self._device = status.st_dev
         self._size_bytes = status.st_blocks * _BLOCK_BYTES
 
@@ -199,6 +234,19 @@ class SizeWalker:
         self._size_bytes += status.st_blocks * _BLOCK_BYTES
         if is_directory:
             self._waiting.append(entry.path)
+        elif stat.S_ISREG(status.st_mode) and self._is_work(entry.path):
+            self._note_work(entry.path, status)
+
+    def _is_work(self, path: str) -> bool:
+        return path.startswith(f"{self.watched}/") and path not in self.own
+
+    def _note_work(self, path: str, status: os.stat_result) -> None:
+        self._newest_ns = max(self._newest_ns, status.st_mtime_ns)
+        # A second of room: the file system's clock is coarser than ours.
+        if status.st_mtime < self._former_begun_at - 1.0:
+            return
+        if self._largest is None or status.st_size > self._largest.size_bytes:
+            self._largest = LargestFile(path, status.st_ino, status.st_size)
 
     def _fail(self, error: OSError, path: str) -> None:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -214,5 +262,7 @@ class SizeWalker:
             completed_at=time.time(),
             failures=self._failures,
             errors=tuple(self._errors),
+            newest_change_at=self._newest_ns / 1e9 if self._newest_ns else None,
+            largest=self._largest,
         )
         self._start()

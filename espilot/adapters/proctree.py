@@ -56,12 +56,12 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class TreeSample:
-    """What a tree uses. `cpu_s` includes ended children; `pss_bytes` is None when not measured."""
+    """What a tree uses. `cpu_s` includes ended children; `pids` are its living processes."""
 
     processes: int
     cpu_s: float
     rss_bytes: int
-    pss_bytes: int | None = None
+    pids: tuple[int, ...] = ()
 
 
 def _read(path: str, limit_bytes: int = _READ_BYTES) -> bytes | None:
@@ -238,7 +238,7 @@ class TreeSampler:
         self._foreign: set[int] = set()
         self._passes = 0
 
-    def sample(self, *, pss: bool = False) -> TreeSample:
+    def sample(self) -> TreeSample:
         """Measure now: the root and everything below it; zombies count for their CPU time only."""
         if self._passes % _FULL_PASS_EVERY == 0:
             self._foreign = set()
@@ -248,33 +248,20 @@ class TreeSampler:
         processes = _look_up_all(pids - self._foreign)
         below = _below(processes, [self._root_pid])
         self._foreign |= processes.keys() - below
-        return _sum([processes[pid] for pid in below if pid in processes], pss=pss)
+        return _sum([processes[pid] for pid in below if pid in processes])
 
 
-def _sum(processes: Sequence[Process], *, pss: bool) -> TreeSample:
+def _sum(processes: Sequence[Process]) -> TreeSample:
     alive = [process for process in processes if process.alive]
     return TreeSample(
         processes=len(alive),
         cpu_s=sum(process.cpu_s for process in processes),
         rss_bytes=sum(process.rss_bytes for process in alive),
-        pss_bytes=_pss_bytes(alive) if pss else None,
+        pids=tuple(process.pid for process in alive),
     )
 
 
-def _pss_bytes(processes: Iterable[Process]) -> int | None:
-    """Sum of the proportional set sizes; None when one of them may not be read."""
-    total = 0
-    for process in processes:
-        rollup = _read(f"/proc/{process.pid}/smaps_rollup", 4096)
-        if rollup is None and look_up(process.pid) is not None:
-            return None
-        for line in (rollup or b"").splitlines():
-            if line.startswith(b"Pss:"):
-                total += int(line.split()[1]) * 1024
-    return total
-
-
-def sample_tree(root_pid: int, run_id: str, *, pss: bool = False) -> TreeSample:
+def sample_tree(root_pid: int, run_id: str) -> TreeSample:
     """Measure a payload once. Carriers are looked for only when the root is gone.
 
     As long as the root (the launcher, a subreaper) lives, everything is below it. For measuring
@@ -282,8 +269,8 @@ def sample_tree(root_pid: int, run_id: str, *, pss: bool = False) -> TreeSample:
     """
     root = look_up(root_pid)
     if root is not None and root.alive:
-        return TreeSampler(root_pid).sample(pss=pss)
-    return _sum(members(root_pid, run_id), pss=pss)
+        return TreeSampler(root_pid).sample()
+    return _sum(members(root_pid, run_id))
 
 
 def _open_verified(process: Process) -> int | None:

@@ -1,71 +1,129 @@
-"""Samples of the payload and the work directory, judged by the rules in `core/`."""
+"""Samples of the payload and the node, judged by the rules in `core/`.
+
+The monitor asks for measurements and asks the rules; it neither measures nor decides. The last
+verdicts are kept, for status.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from pathlib import Path
+from typing import Any
 
-from espilot.adapters.disk import SizeWalker, file_size
-from espilot.core import limits
+from espilot.adapters import cgroup
+from espilot.adapters.background import Background
+from espilot.adapters.disk import LargestFile
+from espilot.core import limits, memory, space
 from espilot.core.hang import HangClock
-from espilot.errors import LocalError
+from espilot.core.usage import UsageTally
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.supervisor.payload import PayloadProcess
+from espilot.supervisor.survey import DiskSurvey, DiskView, PayloadFiles, TreeSurvey, TreeView
 from espilot.workers.context import Context
 
 TREE_EVERY_S = 5.0
-WALK_ENTRIES = 5000
-"""Directory entries looked at per second: a million files must not stall anything."""
+STUCK_S = 60.0
+"""A measurement that takes so long is told: something in the node hangs."""
+VERDICTS_KEPT = 20
+KEEP_LOG_BYTES = 16 * 2**20
+"""Of a log that is cut, so much of its head and of its tail is kept, at most."""
 LINGERING = 1227
 """Pilot error code of an event payload that hangs at its end."""
 
 
 class Monitor:
-    """Looks once a second; each look costs little."""
+    """Looks once a second; the supervisor never waits for a measurement."""
 
     def __init__(self, context: Context, log: Log) -> None:
         self._context = context
-        self._settings = context.settings
+        self._limits, self._rules = context.settings.limits, context.settings.payload
         self._log = log
+        self.verdicts: deque[tuple[float, Verdict]] = deque(maxlen=VERDICTS_KEPT)
+        self.gate = space.SpaceGate(self._limits.free_bytes)
+        self.usage = UsageTally()
         storage = context.private[3:]
-        self._walker = SizeWalker(context.workdir, exclude=storage)
-        self._started = time.monotonic()
-        self._suspended_s = 0.0
+        self._disk_survey = DiskSurvey(context.workdir, storage)
+        self._disk: Background[DiskView] = Background("disk-survey")
+        self._tree: Background[tuple[int, TreeView]] = Background("tree-survey")
+        self._groups = cgroup.own_groups()
+        self._group = cgroup.read_memory(self._groups)
+        self._tree_survey: TreeSurvey | None = None
+        self._epoch = 0
+        self._pids: tuple[int, ...] = ()
         self._hang: HangClock | None = None
         self._next_tree = 0.0
+        self._to_cut: list[Path] = []
+        self._former_largest: LargestFile | None = None
+        self._told: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._suspended_s = 0.0
         self._idle_since: float | None = None
+        self._outcomes, self._outcome_mono = -1, 0.0
         self._seen: tuple[str, Counts] | None = None
         self._seen_mono = 0.0
+
+    def close(self) -> None:
+        """End the threads; one that hangs is left behind."""
+        if self._disk.close():
+            self._disk_survey.close()
+        self._tree.close()
+
+    def record(self, verdict: Verdict) -> None:
+        """Tell a verdict, and keep it."""
+        self.verdicts.append((time.time(), verdict))
+        self._log.error("verdict", verdict.text, rule=verdict.rule, value=verdict.value,
+                        limit=verdict.limit, do=verdict.action, code=verdict.code)  # fmt: skip
+
+    def resources(self) -> dict[str, Any]:
+        """What the payload has used so far, for status and metrics."""
+        return self.usage.totals.as_dict()
 
     def suspended(self, gap_s: float) -> None:
         """The machine slept: no clock of ours ran."""
         self._suspended_s += gap_s
         self._started += gap_s
         self._seen_mono += gap_s
+        self._outcome_mono += gap_s
+        self.usage.pause()
         if self._idle_since is not None:
             self._idle_since += gap_s
 
     def payload_started(self) -> None:
         """A new start has new clocks."""
-        self._hang = HangClock(self._settings.payload.hang_s)
+        self._hang = HangClock(self._rules.hang_s)
         self._next_tree = 0.0
         self._idle_since = None
+        self._tree_survey = None
+        self._epoch += 1
+        self._pids = ()
+        self._to_cut.clear()
+        self._former_largest = None
+        self._outcomes = -1
+        self.usage.payload_started()
 
     def look(
-        self, payload: PayloadProcess | None, *, last_message_mono: float, now: float
+        self,
+        payload: PayloadProcess | None,
+        counts: Counts,
+        *,
+        last_message_mono: float,
+        now: float,
     ) -> Verdict | None:
-        """Measure what is due; the first verdict found."""
-        verdict = self._look_at_run(now) or self._look_at_workdir()
-        if verdict is None and payload is not None:
-            verdict = self._look_at_logs(payload)
-            if verdict is None and now >= self._next_tree:
-                self._next_tree = now + TREE_EVERY_S
-                verdict = self._look_at_tree(payload, last_message_mono, now)
+        """Take what was measured, have the next measured; the first verdict found."""
+        verdict = limits.wall_time(now - self._started, self._limits.wall_s)
+        disk = self._disk.take()
+        if disk is not None:
+            verdict = self._judge_disk(disk, payload, counts) or verdict
+        if payload is not None:
+            verdict = self._look_at_payload(payload, counts, last_message_mono, now) or verdict
+        self._measure(payload, now)
         return verdict
 
     def look_at_end(self, counts: Counts, phase: str, now: float) -> Verdict | None:
         """A payload that heard *no more* and has no range in hand must end."""
-        grace_s = self._settings.payload.exit_grace_s
+        grace_s = self._rules.exit_grace_s
         if phase != "exhausted" or counts.ready or counts.sent:
             self._idle_since = None
             return None
@@ -85,7 +143,7 @@ class Monitor:
                 f"{counts.packed} ranges are in archives that the storage does not take; they are "
                 f"kept in {self._context.archives}, run again to ship them"
             )
-        seen, limit_s = (phase, counts), self._settings.limits.settle_s
+        seen, limit_s = (phase, counts), self._limits.settle_s
         if phase not in ("settling", "ending") or seen != self._seen:
             self._seen, self._seen_mono = seen, now
         if now - self._seen_mono <= limit_s:
@@ -95,37 +153,137 @@ class Monitor:
             f"the limit is {limit_s:g} s; run again to go on"
         )
 
-    def _look_at_run(self, now: float) -> Verdict | None:
-        return limits.wall_time(now - self._started, self._settings.limits.wall_s)
+    # -- measuring ------------------------------------------------------------------------------
 
-    def _look_at_workdir(self) -> Verdict | None:
-        if not self._walker.step(WALK_ENTRIES) or self._walker.result is None:
+    def _measure(self, payload: PayloadProcess | None, now: float) -> None:
+        files = None
+        if payload is not None:
+            files = PayloadFiles(payload.directory, tuple(payload.logs()), self._pids)
+            if now >= self._next_tree and self._start_tree(payload):
+                self._next_tree = now + TREE_EVERY_S
+        cut = tuple(self._to_cut)
+        if self._disk.start(lambda: self._disk_survey.look(files, cut, self._keep_bytes)):
+            self._to_cut.clear()
+        for what, thread in (("disk", self._disk), ("processes", self._tree)):
+            if thread.busy_s(now) > STUCK_S:
+                self._warn(f"{what} not measured", f"{thread.busy_s(now):.0f} s without an answer")
+
+    def _start_tree(self, payload: PayloadProcess) -> bool:
+        if self._tree_survey is None:
+            plan = memory.PssPlan(self._limits.memory_every_s, self._limits.memory_bytes)
+            self._tree_survey = TreeSurvey(payload.child.pid, plan, self._groups)
+        survey, epoch = self._tree_survey, self._epoch
+        return self._tree.start(lambda: (epoch, survey.look()))
+
+    @property
+    def _keep_bytes(self) -> int:
+        return min(KEEP_LOG_BYTES, self._rules.stdout_limit_bytes // 8)
+
+    def _warn(self, message: str, error: str) -> None:
+        """The same complaint at most once a minute."""
+        now = time.monotonic()
+        if now - self._told.get(message, -STUCK_S) >= STUCK_S:
+            self._told[message] = now
+            self._log.warning("verdict", message, error=error)
+
+    # -- asking the rules -----------------------------------------------------------------------
+
+    def _judge_disk(
+        self, disk: DiskView, payload: PayloadProcess | None, counts: Counts
+    ) -> Verdict | None:
+        for error in disk.errors[:1]:
+            self._warn("disk not fully measured", error)
+        for path, dropped_bytes in disk.cut:
+            self._log.warning("verdict", "payload log cut", file=path.name, dropped=dropped_bytes)
+        verdict = self._judge_space(disk.free_bytes, counts)
+        if disk.walk is not None:
+            used_bytes = disk.walk.size_bytes + disk.open_bytes
+            self.usage.take_workdir(used_bytes)
+            allowed = self._limits.workdir_bytes
+            verdict = verdict or limits.work_dir(used_bytes, allowed, self._limits.workdir_grace)
+            if payload is not None:
+                verdict = verdict or self._judge_growth(disk.walk.largest, payload.directory)
+        return verdict or self._judge_logs(disk.logs)
+
+    def _judge_space(self, free_bytes: int | None, counts: Counts) -> Verdict | None:
+        if free_bytes is None:
             return None
-        result = self._walker.result
-        for error in result.errors:
-            self._log.warning("verdict", "work directory not fully measured", error=error)
-        return limits.work_dir(result.size_bytes, self._settings.limits.workdir_bytes)
+        mean = counts.bytes / counts.finished if counts.finished else 0.0
+        largest = self._context.settings.packing.max_bytes
+        needed_bytes = space.needed_bytes(counts.sent, counts.done, mean, largest)
+        change = self.gate.observe(free_bytes, needed_bytes)
+        if change:
+            self._log.warning("state", change, free=free_bytes)
+        return self.gate.judge(free_bytes)
 
-    def _look_at_logs(self, payload: PayloadProcess) -> Verdict | None:
-        for path in payload.logs():
-            try:
-                size_bytes = file_size(path)
-            except LocalError as error:
-                self._log.warning("verdict", "payload log not measured", error=error)
-                continue
-            limit_bytes = self._settings.payload.stdout_limit_bytes
-            verdict = limits.payload_log(path.name, size_bytes or 0, limit_bytes)
-            if verdict is not None:
+    def _judge_growth(self, largest: LargestFile | None, directory: Path) -> Verdict | None:
+        former, self._former_largest = self._former_largest, largest
+        if largest is None or not Path(largest.path).is_relative_to(directory):
+            return None
+        same = former is not None and former.inode == largest.inode
+        former_bytes = former.size_bytes if former is not None and same else -1
+        return limits.growing_output(
+            Path(largest.path).name,
+            largest.size_bytes,
+            former_bytes,
+            self._rules.output_limit_bytes,
+        )
+
+    def _judge_logs(self, logs: tuple[tuple[Path, int], ...]) -> Verdict | None:
+        action = self._rules.stdout_over
+        for path, size_bytes in logs:
+            limit_bytes = self._rules.stdout_limit_bytes
+            verdict = limits.payload_log(path.name, size_bytes, limit_bytes, action)
+            if verdict is not None and action == "cut" and path not in self._to_cut:
+                self._to_cut.append(path)
+                self.record(verdict)
+            elif verdict is not None and action != "cut":
                 return verdict
         return None
 
-    def _look_at_tree(
-        self, payload: PayloadProcess, last_message_mono: float, now: float
+    def _look_at_payload(
+        self, payload: PayloadProcess, counts: Counts, last_message_mono: float, now: float
+    ) -> Verdict | None:
+        verdict = self._judge_progress(counts, now)
+        measured = self._tree.take()
+        if measured is None or measured[0] != self._epoch:
+            return verdict
+        view = measured[1]
+        self._pids = view.pids
+        self.usage.take(now, view.usage)
+        return (
+            verdict or self._judge_tree(view) or self._judge_silence(view, last_message_mono, now)
+        )
+
+    def _judge_progress(self, counts: Counts, now: float) -> Verdict | None:
+        outcomes = counts.done + counts.packed + counts.staged + counts.failed + counts.fatal
+        outcomes += counts.finished + counts.failed_total + counts.fatal_total
+        if outcomes != self._outcomes or not counts.sent:
+            self._outcomes, self._outcome_mono = outcomes, now
+        still_s = now - self._outcome_mono
+        return limits.no_progress(still_s, counts.sent, self._limits.no_progress_s)
+
+    def _judge_tree(self, view: TreeView) -> Verdict | None:
+        usage, limit_bytes = view.usage, self._limits.memory_bytes
+        # Shared pages count once, so the resident sizes alone are no ground, only a suspicion.
+        verdict = None
+        if usage.pss_bytes is not None or view.blind:
+            verdict = memory.tree(usage.pss_bytes, usage.rss_bytes, limit_bytes)
+        if view.group is not None and self._group is not None:
+            kills = memory.oom_kills(self._group.oom_kills, view.group.oom_kills)
+            if kills is not None:
+                self.record(kills)
+            verdict = verdict or memory.group(view.group.used_bytes, view.group.limit_bytes)
+            self._group = view.group
+        return verdict or limits.processes(usage.processes, self._limits.processes)
+
+    def _judge_silence(
+        self, view: TreeView, last_message_mono: float, now: float
     ) -> Verdict | None:
         assert self._hang is not None
         return self._hang.observe(
             now,
             last_message_mono=last_message_mono,
-            cpu_s=payload.sample().cpu_s,
+            cpu_s=view.usage.cpu_s,
             suspended_s=self._suspended_s,
         )

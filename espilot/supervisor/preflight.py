@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from espilot.adapters.disk import free_bytes
+from espilot.core.space import refuse_start
 from espilot.errors import LocalError, StorageFatal
 from espilot.payload.template import parse_template
 from espilot.supervisor.payload import payload_command
@@ -30,6 +32,12 @@ def check(context: Context) -> None:
         ) from None
     if not os.access(context.workdir, os.W_OK | os.X_OK):
         raise LocalError(f"cannot write in {context.workdir}; choose another --workdir")
+    lack = refuse_start(free_bytes(context.workdir), context.settings.limits.free_start_bytes)
+    if lack:
+        raise LocalError(
+            f"the disk of {context.workdir} is too full: {lack}; "
+            "make room, choose another --workdir, or set limits.free_start_bytes"
+        )
     if context.storage.startswith("/"):
         _check_storage(Path(context.storage))
 

@@ -244,7 +244,7 @@ def test_lesson_29_flooded_stdout_ends_the_job(runner: Runner) -> None:
         runner,
         "--flood-stdout 40M --delay-ms 20",
         events=2000,
-        payload={"stdout_limit_bytes": 5_000_000},
+        payload={"stdout_limit_bytes": 5_000_000, "stdout_over": "end-job"},
     )
     assert run.end() == 1
     assert re.search(
@@ -259,7 +259,7 @@ def test_full_workdir_ends_the_job(runner: Runner) -> None:
         runner,
         "--eat-disk 60M --delay-ms 20",
         events=2000,
-        limits={"workdir_bytes": 30_000_000},
+        limits={"workdir_bytes": 25_000_000},
     )
     assert run.end() == 1
     assert re.search(r"work directory holds \d+(\.\d+)? MB, the limit is 30(\.0)? MB", run.log)

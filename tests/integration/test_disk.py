@@ -7,6 +7,7 @@ import resource
 import socket
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,110 @@ def test_deleted_but_open(tmp_path: Path) -> None:
         assert 10**6 <= deleted_bytes([os.getpid(), os.getpid()], device) - before < 2 * 10**6
         assert deleted_bytes([os.getpid()], device + 1) == 0
     assert deleted_bytes([2**22 + 1], device) == 0
+
+
+def test_open_files_are_looked_at_within_a_budget(tmp_path: Path) -> None:
+    """A process with many open files costs no more than the budget."""
+    device = os.stat(tmp_path).st_dev
+    streams = []
+    try:
+        for number in range(5):
+            path = tmp_path / f"f{number}"
+            streams.append(path.open("wb"))
+            streams[-1].write(b"x" * 10**5)
+            streams[-1].flush()
+            path.unlink()
+        assert deleted_bytes([os.getpid()], device) >= 5 * 10**5
+        assert deleted_bytes([os.getpid()], device, budget_files=0) == 0
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+class Crowd:
+    """A directory with as many entries as one likes, which counts how often it is asked."""
+
+    def __init__(self, entries: int, status: os.stat_result) -> None:
+        self.left = entries
+        self.asked = 0
+        self.path = "/crowd/file"
+        self._status = status
+
+    def __iter__(self) -> Crowd:
+        return self
+
+    def __next__(self) -> Crowd:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        self.asked += 1
+        return self
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        assert not follow_symlinks
+        return self._status
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_lesson_43_a_million_files_stall_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step looks at more entries than its budget, and nothing is kept of them."""
+    (tmp_path / "f").write_bytes(b"x" * 5000)
+    crowd = Crowd(1_000_000, os.lstat(tmp_path / "f"))
+    monkeypatch.setattr(os, "scandir", lambda path: crowd)
+    walker = SizeWalker(tmp_path)
+    tracemalloc.start()
+    try:
+        steps = before = 0
+        while not walker.step(5000, budget_s=10.0):
+            assert crowd.asked - before <= 5000
+            before = crowd.asked
+            steps += 1
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+    assert steps >= 200
+    assert walker.result is not None
+    assert walker.result.entries == 1_000_000
+
+
+def test_largest_and_newest_of_the_payload(tmp_path: Path) -> None:
+    """Only regular files of the watched directory count, and of the own ones none."""
+    watched = tmp_path / "payload"
+    (watched / "below").mkdir(parents=True)
+    (tmp_path / "queue").write_bytes(b"x" * 9000)
+    (watched / "log").write_bytes(b"x" * 8000)
+    (watched / "small").write_bytes(b"x" * 10)
+    (watched / "below" / "big").write_bytes(b"x" * 7000)
+    for path, second in ((tmp_path / "queue", 9), (watched / "log", 8), (watched / "small", 7)):
+        os.utime(path, (4e9 + second, 4e9 + second))
+    os.utime(watched / "below", (5e9, 5e9))
+    walker = SizeWalker(tmp_path)
+    walker.watched = watched
+    walker.own = frozenset({str(watched / "log")})
+    assert walker.step()
+    assert walker.result is not None
+    assert walker.result.newest_change_at == 4e9 + 7
+    largest = walker.result.largest
+    assert largest is not None
+    assert (largest.path, largest.size_bytes) == (str(watched / "below" / "big"), 7000)
+    os.utime(watched / "below" / "big", (1e9, 1e9))
+    assert walker.step()
+    assert walker.result.largest is not None
+    assert walker.result.largest.path == str(watched / "small"), "the other one stands still"
+
+
+def test_largest_is_measured_by_length(tmp_path: Path) -> None:
+    """A sparse output of 500 GB is as large as what would be shipped (lesson 29)."""
+    with (tmp_path / "sparse").open("wb") as stream:
+        stream.truncate(500 * 10**9)
+    result = walk(tmp_path)
+    assert result.size_bytes < 10**6
+    assert result.largest is not None
+    assert result.largest.size_bytes == 500 * 10**9
 
 
 def test_free_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""The measurements of the monitor. They are made in threads of their own, since any of them may
+hang: a disk that does not answer, a process that the kernel holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espilot.adapters import cgroup, procusage
+from espilot.adapters.disk import SizeWalker, WalkResult, deleted_bytes, device_of, free_bytes
+from espilot.adapters.logcut import cut_log, log_bytes
+from espilot.adapters.proctree import TreeSampler
+from espilot.core.memory import PssPlan
+from espilot.core.usage import Usage
+from espilot.errors import LocalError
+
+WALK_ENTRIES = 5000
+"""Directory entries looked at per second: a million files must not stall anything."""
+IO_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadFiles:
+    """What the disk survey must know of the payload that runs."""
+
+    directory: Path
+    logs: tuple[Path, ...]
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskView:
+    """One look at the disk. `walk` is there when a walk was completed, with `open_bytes` in files
+    that were deleted and are open; `logs` has each log's size; `cut` what was cut out of which."""
+
+    free_bytes: int | None = None
+    walk: WalkResult | None = None
+    open_bytes: int = 0
+    logs: tuple[tuple[Path, int], ...] = ()
+    cut: tuple[tuple[Path, int], ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+class DiskSurvey:
+    """Looks at the work directory, a little at each call."""
+
+    def __init__(self, workdir: Path, exclude: Sequence[Path]) -> None:
+        self._workdir = workdir
+        self._walker = SizeWalker(workdir, exclude=exclude)
+
+    def look(
+        self, payload: PayloadFiles | None, cut: Sequence[Path] = (), keep_bytes: int = 0
+    ) -> DiskView:
+        """Measure; before that cut the logs in `cut`, of which head and tail are kept.
+
+        What cannot be measured is told in `errors`.
+        """
+        errors: list[str] = []
+        dropped = tuple((path, self._cut(path, keep_bytes, errors)) for path in cut)
+        free = walk = None
+        open_bytes, sizes = 0, []
+        try:
+            free = free_bytes(self._workdir)
+            if payload is not None:
+                self._walker.watched = payload.directory
+                self._walker.own = frozenset(str(path) for path in payload.logs)
+                sizes = [(path, log_bytes(path)) for path in payload.logs]
+            if self._walker.step(WALK_ENTRIES):
+                walk = self._walker.result
+                open_bytes = self._open_bytes(payload)
+        except LocalError as error:
+            errors.append(str(error))
+        errors += walk.errors if walk is not None else ()
+        return DiskView(free, walk, open_bytes, tuple(sizes), dropped, tuple(errors))
+
+    def close(self) -> None:
+        """Give the present walk up."""
+        self._walker.close()
+
+    def _open_bytes(self, payload: PayloadFiles | None) -> int:
+        if payload is None:
+            return 0
+        return deleted_bytes(payload.pids, device_of(self._workdir))
+
+    def _cut(self, path: Path, keep_bytes: int, errors: list[str]) -> int:
+        try:
+            return cut_log(path, keep_bytes)
+        except LocalError as error:
+            errors.append(str(error))
+            return 0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeView:
+    """One look at the payload's processes, and at the control group if there is one.
+
+    `blind`: the PSS was to be measured and could not be.
+    """
+
+    usage: Usage
+    blind: bool
+    pids: tuple[int, ...]
+    group: cgroup.GroupMemory | None
+
+
+class TreeSurvey:
+    """Looks at the processes of one start of the payload."""
+
+    def __init__(self, root_pid: int, plan: PssPlan, groups: tuple[Path, ...]) -> None:
+        self._sampler = TreeSampler(root_pid)
+        self._plan = plan
+        self._groups = groups
+        self._io = (0, 0)
+        self._next_io = 0.0
+
+    def look(self) -> TreeView:
+        """Measure; what is dear only as often as planned."""
+        sample = self._sampler.sample()
+        begun = time.monotonic()
+        pss = None
+        due = self._plan.is_due(begun, sample.rss_bytes)
+        if due:
+            pss = procusage.pss_bytes(sample.pids)
+            now = time.monotonic()
+            self._plan.measured(now, now - begun)
+        if begun >= self._next_io:
+            self._io = procusage.io_bytes(sample.pids)
+            self._next_io = begun + IO_EVERY_S
+        usage = Usage(sample.processes, sample.rss_bytes, sample.cpu_s, pss, *self._io)
+        return TreeView(usage, due and pss is None, sample.pids, cgroup.read_memory(self._groups))
