@@ -79,6 +79,13 @@ def define(db: sqlite3.Connection, panda_id: int, *, shift_guids: bool = True) -
     return write_job(facts, shift_guids=shift_guids)
 
 
+def pilot_fields(db: sqlite3.Connection, panda_id: int) -> dict[str, Any]:
+    """What the last update of a job said, under the v1 names."""
+    row = find(db, panda_id)
+    fields: dict[str, Any] = json.loads(row["pilot_fields"]) if row else {}
+    return fields
+
+
 def set_command(db: sqlite3.Connection, panda_id: int, command: str) -> None:
     """Store a command for a job. Errors: `UsageError` for an unknown one."""
     if find(db, panda_id) is None:

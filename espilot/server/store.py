@@ -97,6 +97,15 @@ class Store:
             return [*error.entries, False], error.commands
         return (entries, commands) if not fault else ([*entries, False], commands)
 
+    def pilot_fields(self, panda_id: int) -> dict[str, Any]:
+        """What the last update of a job said."""
+        return jobs.pilot_fields(self._db, panda_id)
+
+    def archives(self, panda_id: int) -> list[str]:
+        """Names of the archives of a job."""
+        query = "SELECT lfn FROM archive WHERE panda_id = ? ORDER BY lfn"
+        return [str(row[0]) for row in self._db.execute(query, (panda_id,))]
+
     def set_command(self, panda_id: int, command: str) -> None:
         """Store what the job's pilot shall hear at its next call."""
         with transaction(self._db) as db:

@@ -282,7 +282,12 @@ def read_ranges(status: int, body: bytes) -> tuple[EventRange, ...]:
 
 def read_report(status: int, body: bytes, n: int) -> ReportAnswer:
     """The answer to a bulk update of `n` ranges."""
-    return read_report_data(read_data(status, body), n)
+    data = dict(read_data(status, body))
+    for name in ("Returns", "Command", "Commands"):
+        if isinstance(data.get(name), str):
+            # JSON in a string; in a form of version 1 a Python literal.
+            data[name] = parse(data[name].encode("utf-8", "replace"))
+    return read_report_data(data, n)
 
 
 def read_statuses(status: int, body: bytes, panda_id: int) -> Mapping[str, str]:
