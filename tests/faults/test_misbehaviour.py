@@ -257,12 +257,12 @@ def test_full_workdir_ends_the_job(runner: Runner) -> None:
     """A work directory over its limit ends the job with number and limit; what was made is kept."""
     run = start(
         runner,
-        "--eat-disk 60M --delay-ms 20",
+        "--eat-disk 100M --delay-ms 20",
         events=2000,
-        limits={"workdir_bytes": 25_000_000},
+        limits={"workdir_bytes": 100_000_000},
     )
     assert run.end() == 1
-    assert re.search(r"work directory holds \d+(\.\d+)? MB, the limit is 30(\.0)? MB", run.log)
+    assert re.search(r"work directory holds \d+(\.\d+)? MB, the limit is 120(\.0)? MB", run.log)
     require_rest_is_free(run, 2000)
 
 
