@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from espilot import __version__
-from espilot.cli import exit_codes, recover, run_command, server
+from espilot.cli import drain, exit_codes, recover, run_command, server
 from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
 
 EXAMPLES = """\
 examples:
   espilot run --local etc/jobs/zmumu.toml
       run a job on this machine, server and storage included
+  espilot drain --deadline 30s
+      end a running pilot early, losing nothing
   espilot recover espilot-work
       go on with what a killed or drained run left
   espilot server --task etc/jobs/zmumu.toml
@@ -46,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     run_command.add_parser(commands).set_defaults(run=run_command.run)
     recover.add_parser(commands).set_defaults(run=recover.run)
+    drain.add_parser(commands).set_defaults(run=drain.run)
     server.add_parser(commands).set_defaults(run=server.run)
     return parser
 

@@ -137,8 +137,9 @@ def make_plan(stock: Stock, pace: Pace, *, left_s: float | None) -> Plan:
 
 def lead_s(stock: Stock, pace: Pace) -> float:
     """How long before a deadline the drain begins: a range handed out later could not be saved."""
-    stop_s = pace.term_s if stock.payload_alive else 0.0
-    return (pace.range_p95_s or 0.0) + stop_s + _tail(stock, pace).total_s
+    rest_s = (pace.range_p95_s or 0.0) + _tail(stock, pace).total_s
+    # The stop gets its share of the whole, so the whole is the rest and that share.
+    return min(rest_s + pace.term_s, rest_s / (1.0 - STOP_SHARE)) if stock.payload_alive else rest_s
 
 
 def _longest_wait_s(stock: Stock, pace: Pace) -> float:

@@ -7,17 +7,21 @@ at each look.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from espilot.adapters.loop import Loop, Timer
 from espilot.config import DrainConfig
 from espilot.core import drain
+from espilot.core.deadline import read_left
 from espilot.core.drain import IDLE_S, Pace, Plan, Stock
 from espilot.logs import Log
 from espilot.supervisor.deadlines import REQUEST, SIGNAL, DeadlineWatch
+from espilot.wire.messages import DrainAnswer, DrainRequest
 
 LEAST_S = 0.02
 """Less than this is now."""
@@ -106,6 +110,14 @@ class Drain:
         times = [each for each in (known_s, left_s) if each is not None]
         stock, pace = self._run.measure()
         return drain.make_plan(stock, pace, left_s=min(times, default=None))
+
+    def asked(self, request: DrainRequest) -> DrainAnswer:
+        """A person wants a drain, or to see its plan; `UsageError` for an unusable deadline."""
+        left_s = read_left(request.deadline, time.time())
+        plan = self.plan(left_s)
+        if not request.plan_only:
+            self.order("espilot drain", left_s)
+        return DrainAnswer(os.getpid(), {**asdict(plan), "total_s": plan.total_s, **self.facts()})
 
     def facts(self) -> Mapping[str, Any]:
         """For status: the deadline, its source, and the present step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ class Snapshot:
     life: str
     jobs: int
     storage: str
+    drain: Mapping[str, Any] = field(default_factory=dict)
+    """Reason and step of the drain, deadline and its source: see `supervisor/drain.py`."""
 
 
 @dataclass(slots=True)

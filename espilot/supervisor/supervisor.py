@@ -16,7 +16,6 @@ from typing import Any
 from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
-from espilot.adapters.stacks import StackFile
 from espilot.core.drain import Pace, Stock
 from espilot.core.payload_life import Event, Life
 from espilot.core.restart import GiveUp, start_order
@@ -37,10 +36,12 @@ from espilot.supervisor.people import People
 from espilot.supervisor.recovery import tell_resumed
 from espilot.supervisor.roles import STOP_S, Roles
 from espilot.supervisor.signals import Signals
+from espilot.supervisor.standing import Standing
 from espilot.wire import envelope
 from espilot.wire.messages import (
     Alive,
     Bound,
+    DrainRequest,
     Hello,
     JobPhase,
     Listening,
@@ -73,7 +74,7 @@ class Supervisor:
         self._control = ControlRouter(context.runtime)
         self._queue = Queue(context.queue)
         self._signals = Signals()
-        self._stacks = StackFile(context.runtime)
+        self._standing = Standing(context, log, loop=self._loop)
         self._monitor = Monitor(context, log)
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
         self._directives = Directives(self._control)
@@ -87,6 +88,8 @@ class Supervisor:
             loop=self._loop,
             settle_s=context.settings.limits.settle_s,
         )
+        self._people.on(DrainRequest, self._drain.asked)
+        self._standing.show(self._people, self._snapshot, self._monitor, self._roles)
         self._closing = Closing(
             self._roles, self._payload, loop=self._loop, send=self._directives.send
         )
@@ -153,6 +156,7 @@ class Supervisor:
 
     def _role_is_alive(self, alive: Alive) -> None:
         self._figures.heard(alive)
+        self._standing.heard(alive)
         if alive.role != DISPATCHER:
             return
         last, waiting = alive.facts.get("last_message_mono"), alive.facts.get("waiting")
@@ -197,6 +201,7 @@ class Supervisor:
     def _storage_changed(self, health: StorageHealth) -> None:
         self._log.warning("storage", "storage health", state=health.state, reason=health.reason)
         self._storage = health.state
+        self._standing.storage(health)
         self._direct_all()
 
     def _channel_settled(self, settled: Settled) -> None:
@@ -224,11 +229,13 @@ class Supervisor:
         keeper.changed = self._direct_all
         keeper.cannot_start = partial(self._end_job, CANNOT_START)
         keeper.started = self._payload_started
+        keeper.told_end = self._standing.payload_ended
         return keeper
 
     def _payload_started(self) -> None:
         self._last_message = time.monotonic()
         self._monitor.payload_started()
+        self._standing.payload_started(self._payload.epoch)
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -323,10 +330,11 @@ class Supervisor:
         if not self._closing.begun:
             counts = self._queue.counts()
             self._figures.observe(counts, now)
+            self._standing.observe(counts, self._monitor.verdicts)
             self._judge(counts, now)
             self._drain.look(now)
             self._judge_end(counts, now)
-            self._on_progress(self._snapshot(counts))
+            self._on_progress(self._snapshot())
 
     def _judge(self, counts: Counts, now: float) -> None:
         payload = self._payload.process
@@ -360,14 +368,15 @@ class Supervisor:
             self._monitor.record(verdict)
             self._payload.handle(Event.STOP)
 
-    def _snapshot(self, counts: Counts) -> Snapshot:
+    def _snapshot(self) -> Snapshot:
         return Snapshot(
-            counts=counts,
+            counts=self._queue.counts(),
             panda_id=self._job.panda_id,
             phase=self._job.phase,
             life=self._payload.life.value,
             jobs=self._jobs,
             storage=self._storage,
+            drain=self._drain.facts(),
         )
 
     # -- closing --------------------------------------------------------------------------------
@@ -386,6 +395,6 @@ class Supervisor:
         self._queue.close()
         self._control.close()
         self._signals.close()
-        self._stacks.close()
+        self._standing.close()
         self._death.close()
         self._log.info("stop", "pilot ended")

@@ -214,3 +214,4 @@ TYPES: dict[str, type[Any]] = {
     for kind in (Hello, Alive, Listening, JobPhase, TaskOver, Bound, Settled, StorageHealth)
 } | {kind.TYPE: kind for kind in (Serve, Work, Ship, Stop, Bell, Resumed)}
 TYPES |= {kind.TYPE: kind for kind in (StatusRequest, StatusAnswer, Refused)}
+TYPES |= {kind.TYPE: kind for kind in (DrainRequest, DrainAnswer)}

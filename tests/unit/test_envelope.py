@@ -31,6 +31,8 @@ EXAMPLES: dict[str, Any] = {
     "bell": messages.Bell("stageout"),
     "status-request": messages.StatusRequest(),
     "status-answer": messages.StatusAnswer({"phase": "running", "verdicts": [[1.5, "hung"]]}),
+    "drain-request": messages.DrainRequest("30s", True),
+    "drain-answer": messages.DrainAnswer(17, {"safe": 3, "steps": [{"name": "run"}]}),
     "refused": messages.Refused("it drains already"),
 }
 
