@@ -73,7 +73,8 @@ class Connection:
     def _renew(self) -> None:
         """Take renewed credentials; a connection that was made with the old ones is closed."""
         stamp = self._credentials.stamp()
-        if self._credentials.any and stamp != self._stamp:
+        if stamp != self._stamp:
+            self._credentials.check()
             self._headers = self._credentials.headers()
             self._session.close()
             self._stamp = stamp

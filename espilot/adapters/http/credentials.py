@@ -17,7 +17,8 @@ from typing import Any
 
 from espilot.errors import ConfigError, LocalError
 
-_TOKEN_LIMIT_BYTES = 64 * 2**10
+_LIMIT_BYTES = 256 * 2**10
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _TOKEN_NAMES = ("OIDC_AUTH_TOKEN", "PANDA_AUTH_TOKEN")
 _ORIGIN_NAMES = ("OIDC_AUTH_ORIGIN", "PANDA_AUTH_ORIGIN")
 _DIRECTORY_NAMES = ("OIDC_AUTH_DIR", "PANDA_AUTH_DIR", "CREDENTIALS_DIRECTORY")
@@ -52,6 +53,13 @@ class Credentials:
     def stamp(self) -> tuple[Any, ...]:
         """Something that changes whenever one of the files is renewed."""
         return _stamp(self.proxy), _stamp(self.token)
+
+    def check(self) -> None:
+        """Errors: `LocalError` when the proxy is not usable or the authorities are not there."""
+        if self.proxy is not None and _CERTIFICATE not in _read_file(self.proxy, "proxy"):
+            raise LocalError(f"{self.proxy}: there is no proxy in it; renew the file")
+        if self.ca is not None and not self.ca.exists():
+            raise LocalError(f"{self.ca}: there are no authorities; see server.ca")
 
     def headers(self) -> dict[str, str]:
         """The headers that carry the token. Errors: `LocalError` when there is no usable one."""
@@ -104,21 +112,27 @@ def read_token(path: Path) -> str:
 
     Errors: `LocalError` that names the file, never its content.
     """
-    try:
-        # A pipe in the place of the file must not hold us.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise LocalError(f"{path}: the token is no regular file")
-            data = file.read(_TOKEN_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise LocalError(f"{path}: the token cannot be read: {error.strerror}") from None
+    data = _read_file(path, "token")
     text = _bare_token(data.decode("utf-8", "replace").strip())
-    if len(data) > _TOKEN_LIMIT_BYTES or not text or not text.isascii() or not text.isprintable():
+    if len(data) > _LIMIT_BYTES or not text or not text.isascii() or not text.isprintable():
         raise LocalError(f"{path}: there is no token in it; renew the file")
     if " " in text:
         raise LocalError(f"{path}: it holds more than a token")
     return text
+
+
+def _read_file(path: Path, what: str) -> bytes:
+    """A little more than a file may hold; a pipe in its place does not hold us."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise LocalError(f"{path}: the {what} is no regular file")
+            return os.read(descriptor, _LIMIT_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise LocalError(f"{path}: the {what} cannot be read: {error.strerror}") from None
 
 
 def _bare_token(text: str) -> str:
