@@ -1,0 +1,138 @@
+"""How the pilot stands, for people: what only the living supervisor knows, and its part of the
+story. Nothing of it decides anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from espilot.adapters.loop import Loop
+from espilot.adapters.stacks import StackFile
+from espilot.adapters.story import NAME, Story
+from espilot.logs import Log
+from espilot.model import Counts, Verdict
+from espilot.supervisor.monitor import Monitor
+from espilot.supervisor.outcome import Snapshot
+from espilot.supervisor.people import People
+from espilot.supervisor.roles import Roles
+from espilot.wire.messages import Alive, StatusAnswer, StatusRequest, StorageHealth
+from espilot.workers.context import Context
+
+FLUSH_S = 0.2
+WINDOW_S = 120.0
+"""Rates are of so long a time."""
+MOST_LOOKS = 150
+
+
+class Rates:
+    """Ranges made and events booked per second, from looks at the counts about once a second."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int, int]] = deque(maxlen=MOST_LOOKS)
+
+    def observe(self, counts: Counts, now: float) -> None:
+        """One look."""
+        c = counts
+        made = c.done + c.packed + c.staged + c.finished
+        self._looks.append((now, made, c.events))
+        while now - self._looks[0][0] > WINDOW_S:
+            self._looks.popleft()
+
+    def facts(self) -> Mapping[str, float]:
+        """Rates, and of how long a time."""
+        if len(self._looks) < 2 or self._looks[-1][0] <= self._looks[0][0]:
+            return {}
+        (start, made, events), (now, made_now, events_now) = self._looks[0], self._looks[-1]
+        window_s = now - start
+        return {
+            "window_s": window_s,
+            # A range whose output was lost after all counts down.
+            "ranges_per_s": max(0, made_now - made) / window_s,
+            "events_per_s": max(0, events_now - events) / window_s,
+        }
+
+
+class Standing:
+    """Collects, and answers `StatusRequest`; also makes the supervisor show its stacks."""
+
+    def __init__(self, context: Context, log: Log, *, loop: Loop) -> None:
+        self._sources: dict[str, Callable[[], Any]] = {}
+        self._stacks = StackFile(context.runtime)
+        self._rates = Rates()
+        self._log = log
+        self._loop = loop
+        self._story = Story(context.state / NAME, "supervisor", due=self._flush_soon)
+        self._started_at = self._told_until = time.time()
+        self._health = StorageHealth("ok")
+        self._facts: dict[str, Mapping[str, Any]] = {}
+
+    def show(
+        self, people: People, look: Callable[[], Snapshot], monitor: Monitor, roles: Roles
+    ) -> None:
+        """Answer people with what these know at that moment."""
+        self._sources = {
+            "verdicts": lambda: verdict_facts(monitor.verdicts),
+            "resources": monitor.resources,
+            "pids": roles.pids,
+        }
+        people.on(StatusRequest, lambda _: self._answer(look()))
+
+    def observe(self, counts: Counts, verdicts: Iterable[tuple[float, Verdict]]) -> None:
+        """One look a second."""
+        self._rates.observe(counts, time.monotonic())
+        for at, verdict in verdicts:
+            if at > self._told_until:
+                self._told_until = at
+                self._story.tell(
+                    "verdict", (), rule=verdict.rule, text=verdict.text, code=verdict.code
+                )
+
+    def heard(self, alive: Alive) -> None:
+        """A role told its figures."""
+        self._facts[alive.role] = alive.facts
+
+    def storage(self, health: StorageHealth) -> None:
+        """The storage is in another state."""
+        self._health = health
+
+    def payload_started(self, epoch: int) -> None:
+        """Tell the story of a start of the payload."""
+        self._story.tell("payload-started", (), epoch=epoch)
+
+    def payload_ended(self, epoch: int, how: str) -> None:
+        """Tell the story of its end."""
+        self._story.tell("payload-ended", (), epoch=epoch, how=how)
+
+    def close(self) -> None:
+        """Write what is left of the story."""
+        self._flush()
+        self._stacks.close()
+
+    def _answer(self, snapshot: Snapshot) -> StatusAnswer:
+        """All that is known now."""
+        facts: dict[str, Any] = {
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "run": asdict(snapshot) | {"counts": None, "storage_reason": self._health.reason},
+            "rates": dict(self._rates.facts()),
+            "roles": {role: dict(each) for role, each in self._facts.items()},
+        }
+        return StatusAnswer(facts | {name: ask() for name, ask in self._sources.items()})
+
+    def _flush_soon(self) -> None:
+        self._loop.call_later(FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        lost_before = self._story.lost
+        if not self._story.flush() and not lost_before:
+            self._log.warning("story", "story not written, the pilot goes on without",
+                              error=self._story.error)  # fmt: skip
+
+
+def verdict_facts(verdicts: deque[tuple[float, Verdict]]) -> list[dict[str, Any]]:
+    """The last verdicts, oldest first, with their Unix times."""
+    return [{"t": at} | asdict(verdict) for at, verdict in verdicts]
