@@ -74,6 +74,51 @@ class StageoutConfig:
     storage_wait_s: float = setting(
         600.0, "How long clients wait in storage trouble before they hear that no more ranges come."
     )
+    circuit_failures: int = setting(
+        3, "Failed uploads in a row after which an endpoint is passed over where there is another."
+    )
+    circuit_open_s: float = setting(
+        300.0, "How long an endpoint is passed over before one upload probes it."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TransferConfig:
+    """[transfer]: how long one transfer may take, and in which parts it goes."""
+
+    connect_s: float = setting(30.0, "Longest time to connect.")
+    idle_s: float = setting(60.0, "Longest time without a byte.")
+    base_s: float = setting(400.0, "Longest transfer, beside the time for its bytes.")
+    bytes_per_s: float = setting(1e6, "Rate at which the time for the bytes is reckoned.")
+    longest_s: float = setting(10800.0, "Longest transfer of any size.")
+    slow_after_s: float = setting(60.0, "When the rate of a transfer is first judged.")
+    slow_bytes_per_s: float = setting(
+        20e3, "A transfer that is slower on average is broken off; 0 lets every rate pass."
+    )
+    part_bytes: int = setting(32 * 2**20, "Larger files go to S3 in parts of this size.")
+    part_threads: int = setting(4, "Parts of one file that are sent at the same time.")
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """[endpoints.NAME]: a storage element; the one named storage tells of the URL in `storage`."""
+
+    url: str = setting("", "Directory or URL of the storage element: file, s3.")
+    id: int = setting(1, "Its number for the event server (objstoreID).")
+    activities: tuple[str, ...] = setting(
+        (), "What it is for: es_events, es_failover, pw, es_events_read, pl."
+    )
+    endpoint_url: str = setting("", "For S3: http or https address of the store.")
+    region: str = setting("us-east-1", "For S3: region of the bucket.")
+    credentials: str = setting(
+        "",
+        "File (mode 600) with keys, token or proxy; or env:S3_ACCESS_KEY,S3_SECRET_KEY with names "
+        "of environment variables; or instance.",
+    )
+    profile: str = setting("default", "For S3: section of the file.")
+    ca_file: str = setting("", "File or directory of accepted certificate authorities.")
+    proxy: str = setting("", "Address of an HTTP proxy; those of the environment do not count.")
+    group_readable: bool = setting(False, "For directories: let the group read the files.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +234,10 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     drain: DrainConfig = field(default_factory=DrainConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    endpoints: Mapping[str, EndpointConfig] = field(
+        default_factory=dict, metadata={"kind": EndpointConfig}
+    )
     storage: str = field(default="", metadata={"doc": "URL or directory of the storage element."})
     recovery_dir: str = setting(
         "", "Where a drain spares what the storage does not take; may be on a shared file system."
@@ -224,6 +273,12 @@ def read_settings(table: Mapping[str, Any], origin: str) -> Settings:
         if not least <= value <= LARGEST:
             bound = f"at least {least}" if not value > LARGEST else f"at most {LARGEST}"
             raise ConfigError(f"{origin}: {name} is {value}, it must be {bound}")
+    for name, endpoint in settings.endpoints.items():
+        if unknown := sorted({*endpoint.activities} - {*ACTIVITIES}):
+            raise ConfigError(
+                f"{origin}: endpoints.{name}.activities: unknown {unknown[0]!r:.40}, "
+                f"known are {', '.join(ACTIVITIES)}"
+            )
     for name, choices in CHOICES.items():
         section, _, key = name.partition(".")
         value = getattr(getattr(settings, section), key)
@@ -242,6 +297,8 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
 
 CHOICES: Mapping[str, tuple[str, ...]] = {"payload.stdout_over": ("cut", "end-job")}
 """Settings that are one of a few words."""
+ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl")
+"""What endpoints are for: outputs, their fail-over, normal outputs, merge input, logs."""
 LEAST: Mapping[str, float] = {
     "task.events_per_range": 1,
     "task.max_attempts": 1,
@@ -253,6 +310,14 @@ LEAST: Mapping[str, float] = {
     "packing.max_bytes": 1,
     "stageout.parallel": 1,
     "stageout.attempts": 1,
+    "stageout.circuit_failures": 1,
+    "transfer.connect_s": 0.01,
+    "transfer.idle_s": 0.01,
+    "transfer.base_s": 0.01,
+    "transfer.longest_s": 0.01,
+    "transfer.bytes_per_s": 1,
+    "transfer.part_bytes": 5 * 2**20,
+    "transfer.part_threads": 1,
     "server.report_max_ranges": 1,
     "server.timeout_s": 0.01,
     "server.connect_timeout_s": 0.01,
@@ -274,6 +339,8 @@ def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
             for key, value in table.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     yield f"{section}.{key}", value
+    for name, endpoint in settings.endpoints.items():
+        yield f"endpoints.{name}.id", endpoint.id
 
 
 def _read_section(kind: type[T], table: Mapping[str, Any], origin: str, prefix: str) -> T:
@@ -294,6 +361,8 @@ def _read_value(field_: Any, value: Any, origin: str, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{origin}: [{name}] is a section, not a value")
         return _read_section(cast(Any, field_.default_factory), value, origin, f"{name}.")
+    if "kind" in field_.metadata:
+        return _read_named(field_.metadata["kind"], value, origin, name)
     kind = str(field_.type)
     if kind.startswith("tuple"):
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
@@ -305,3 +374,12 @@ def _read_value(field_: Any, value: Any, origin: str, name: str) -> Any:
     if not isinstance(value, expected) or (isinstance(value, bool) and kind != "bool"):
         raise ConfigError(f"{origin}: {name} must be of type {kind}, it is {value!r:.60}")
     return value
+
+
+def _read_named(kind: type[T], value: Any, origin: str, name: str) -> dict[str, T]:
+    """Read a section for each name that the file's author has chosen."""
+    if not isinstance(value, Mapping) or not all(isinstance(v, Mapping) for v in value.values()):
+        raise ConfigError(f"{origin}: {name} holds sections: [{name}.NAME]")
+    return {
+        each: _read_section(kind, table, origin, f"{name}.{each}.") for each, table in value.items()
+    }

@@ -26,14 +26,17 @@ def render_settings() -> str:
     for field in fields(settings):
         value = getattr(settings, field.name)
         if is_dataclass(value):
-            sections.append((field.name, value))
+            sections.append((field.name, value, ""))
+        elif "kind" in field.metadata:
+            # As comments, since nobody has such a section unless he names it.
+            sections.append((f"{field.name}.NAME", field.metadata["kind"](), "# "))
         else:
             lines += [f"# {field.metadata['doc']}", f"{field.name} = {toml_value(value)}", ""]
-    for name, section in sections:
-        lines.append(f"[{name}]")
+    for name, section, mark in sections:
+        lines.append(f"{mark}[{name}]")
         for field in fields(section):
             value = toml_value(getattr(section, field.name))
-            lines += [f"# {field.metadata['doc']}", f"{field.name} = {value}"]
+            lines += [f"# {field.metadata['doc']}", f"{mark}{field.name} = {value}"]
         lines.append("")
     return "\n".join(lines)
 

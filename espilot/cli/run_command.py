@@ -71,6 +71,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="storage element: a directory, file: or s3: URL (default: WORKDIR/storage)",
     )
     parser.add_argument(
+        "--recovery-dir",
+        type=Path,
+        metavar="DIR",
+        help="where an early end spares what the storage does not take; may be a shared directory",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON on the last line of stdout"
     )
     return parser
@@ -81,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     server.require_framework()
     settings = config.read_file(args.local)
+    if args.recovery_dir is not None:
+        settings = replace(settings, recovery_dir=str(args.recovery_dir.absolute()))
     check_task(args.local, settings)
     workdir = args.workdir.resolve()
     state = StateDir((args.state_dir or workdir / "state").resolve())

@@ -18,9 +18,6 @@ from dataclasses import dataclass, field
 from espilot.core.circuit import Circuit
 from espilot.core.retry import Backoff
 
-ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl")
-"""What endpoints are used for: outputs, their fail-over, normal outputs, merge input, logs."""
-
 
 def order_endpoints(activities: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Put the names of endpoints in the order in which outputs go to them."""

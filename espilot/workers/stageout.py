@@ -33,6 +33,7 @@ from espilot.wire.messages import Ship, StorageHealth
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.storages import open_storages
+from espilot.workers.telling import tell_dropped, tell_packed, tell_staged
 
 LOCAL_PAUSE_S = 5.0
 """Pause after this node could not write an archive."""
@@ -43,6 +44,7 @@ class Upload:
     """One archive on its way: the tries of this stage-out, and when the next may start."""
 
     route: Route = field(default_factory=Route)
+    endpoint: str = ""
     busy: bool = False
     not_before: float = 0.0
 
@@ -84,6 +86,9 @@ class StageoutWorker:
 
     def look(self) -> None:
         """Start what is due."""
+        record = self.child.queue.job()
+        if record is not None and record.unasked:
+            return  # its archives may be nobody's any more
         self._packing.refresh()
         self._pack()
         self._upload()
@@ -143,9 +148,11 @@ class StageoutWorker:
         packed = self._packing.book(archive, sealed.dropped, now=time.time())
         for range_id, error in sealed.dropped:
             log.warning("pack", "output lost before packing", range=range_id, error=error)
+            tell_dropped(self.child.story, range_id, error)
         if sealed.dropped:
             self.child.ring("event-server")
         if archive is not None:
+            tell_packed(self.child.story, archive, packed)
             self.child.queue.sync()
             self._measure(self._pack_rate, archive.size_bytes, began)
             log.info("pack", "archive sealed", name=archive.name, ranges=len(archive.ids),
@@ -173,14 +180,15 @@ class StageoutWorker:
             if room > 0 and not upload.busy and now >= upload.not_before:
                 room -= 1
                 upload.busy = True
+                upload.endpoint = endpoint = self._choice.choose(upload.route, now)
                 self.calls.start(
-                    partial(self._put, archive),
+                    partial(self._put, archive, endpoint),
                     then=partial(self._uploaded, archive, now),
                     failed=partial(self._not_uploaded, archive),
                 )
 
-    def _put(self, archive: Archive) -> None:
-        self._storage.put(
+    def _put(self, archive: Archive, endpoint: str) -> None:
+        self.storages[endpoint].put(
             self._directory / archive.name,
             archive.name,
             size_bytes=archive.size_bytes,
@@ -188,19 +196,22 @@ class StageoutWorker:
         )
 
     def _uploaded(self, archive: Archive, began: float, _: None) -> None:
-        del self._uploads[archive.name]
+        endpoint = self._uploads.pop(archive.name).endpoint
+        self._choice.succeeded(endpoint)
+        storage_id = self.storages[endpoint].storage_id
         self._measure(self._upload_rate, archive.size_bytes, began)
         with self.child.queue.moves() as moves:
             moves.staged(archive.name, storage_id=storage_id)
+        tell_staged(self.child.story, archive, endpoint, storage_id)
         self.child.log.info("upload", "archive on the storage", name=archive.name,
                             bytes=archive.size_bytes, storage=endpoint)  # fmt: skip
         self._handle_trouble(StageoutSucceeded())
         self.child.ring("event-server")
         self.look()
 
-    def _not_uploaded(self, archive: Archive, endpoint: str, error: EspilotError) -> None:
+    def _not_uploaded(self, archive: Archive, error: EspilotError) -> None:
         upload = self._uploads[archive.name]
-        upload.busy = False
+        upload.busy, endpoint = False, upload.endpoint
         now = time.monotonic()
         wanted_s = error.retry_after_s if isinstance(error, StorageRetryable) else None
         following = self._choice.failed(
@@ -212,8 +223,7 @@ class StageoutWorker:
             wanted_s=wanted_s or 0.0,
         )
         self.child.log.warning("upload", "upload failed", name=archive.name, error=error,
-                               storage=endpoint, circuit=self._choice.circuits[endpoint].state.value,
-                               retry_in_s=following.wait_s)  # fmt: skip
+                               storage=endpoint, retry_in_s=following.wait_s)  # fmt: skip
         upload.not_before = now + following.wait_s
         self.child.loop.call_later(following.wait_s, self.look)
         if following.failed:

@@ -41,7 +41,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "server": ("server", "wire", *NOUNS),
     "payload": ("payload", "wire.payload", "wire.payload_native", "wire.payload_text", *NOUNS),
     "cli": (
-        "cli", "supervisor", "server", "workers.context", "adapters.storage", "config", "logs",
+        "cli", "supervisor", "server", "workers.context", "workers.storages", "config", "logs",
         "settings_text", *NOUNS,
     ),
     # What is beside the layers: settings as text, logs, stories.

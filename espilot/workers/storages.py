@@ -1,0 +1,84 @@
+"""The storage elements of a run, made from its settings: for workers, and to refuse bad settings
+before anything is started."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from espilot.adapters.storage import Endpoint, TransferLimits, open_endpoint
+from espilot.adapters.storage.posix import PosixStorage
+from espilot.config import EndpointConfig, Settings
+from espilot.core.storage_choice import order_endpoints
+from espilot.errors import ConfigError
+from espilot.ports import Storage
+
+MAIN = "storage"
+"""Name of the endpoint that the setting `storage` gives the URL of."""
+
+
+def open_storages(settings: Settings, url: str, directory: Path) -> dict[str, Storage]:
+    """Make the storages for outputs by the name of their endpoint, in the order of their use.
+
+    `url` is where outputs go first, by the endpoint that has this location, else by the endpoint
+    `storage`; empty leaves the order to the activities. Files that settings name count from
+    `directory`. `ConfigError` tells what cannot be used.
+    """
+    opened = {
+        name: _open(name, config, settings, directory)
+        for name, config in settings.endpoints.items()
+        if name != MAIN or config.url
+    }
+    activities = {name: settings.endpoints[name].activities for name in opened}
+    order = list(order_endpoints(activities))
+    if url:
+        main = next((name for name in opened if location_of(opened[name]) == url), MAIN)
+        if main == MAIN:
+            config = replace(settings.endpoints.get(MAIN, EndpointConfig()), url=url)
+            opened[MAIN] = _open(MAIN, config, settings, directory)
+        rest = order if main in order else [n for n in order if "es_failover" in activities[n]]
+        order = [main, *(name for name in rest if name != main)]
+    return {name: opened[name] for name in order}
+
+
+def location_of(storage: Storage) -> str:
+    """Give the storage's directory, or its URL."""
+    return str(storage.directory) if isinstance(storage, PosixStorage) else storage.url
+
+
+def _open(name: str, config: EndpointConfig, settings: Settings, directory: Path) -> Storage:
+    transfer = settings.transfer
+    try:
+        return open_endpoint(
+            Endpoint(
+                config.url,
+                config.id,
+                endpoint_url=config.endpoint_url,
+                region=config.region,
+                credentials=_path(config.credentials, directory),
+                profile=config.profile,
+                ca_file=_path(config.ca_file, directory),
+                proxy=config.proxy,
+                group_readable=config.group_readable,
+                part_bytes=transfer.part_bytes,
+                part_threads=transfer.part_threads,
+                limits=TransferLimits(
+                    connect_s=transfer.connect_s,
+                    idle_s=transfer.idle_s,
+                    base_s=transfer.base_s,
+                    bytes_per_s=transfer.bytes_per_s,
+                    longest_s=transfer.longest_s,
+                    slow_after_s=transfer.slow_after_s,
+                    slow_bytes_per_s=transfer.slow_bytes_per_s,
+                ),
+            )
+        )
+    except ConfigError as error:
+        raise ConfigError(f"endpoints.{name}: {error}") from None
+
+
+def _path(text: str, directory: Path) -> str:
+    """Let a relative path count from the directory of the job file."""
+    if not text or text == "instance" or text.startswith("env:"):
+        return text
+    return str(directory / text)
