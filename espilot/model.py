@@ -294,10 +294,22 @@ class RangeView:
     diag: str = ""
 
 
+UNASKED = "unasked"
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """The current job, its phase, and facts that must survive with it."""
+    """The current job, its phase, and facts that must survive with it.
+
+    With the fact `unasked` it was left by an earlier pilot, and the server was not asked about it
+    yet: until then nothing of it is handed out, packed or shipped.
+    """
 
     job: Job
     phase: str
     facts: dict[str, Any]
+
+    @property
+    def unasked(self) -> bool:
+        """Whether the server is still to be asked about it."""
+        return bool(self.facts.get(UNASKED))

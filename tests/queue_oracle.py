@@ -59,15 +59,19 @@ def _check_index(rows: dict[bytes, rec.Row], snapshot: Snapshot) -> None:
     numbers = Counter(row[rec.STATE] for row in rows.values())
     counts = snapshot.counts
     assert counts[rec.READY : rec.FATAL + 1] == [numbers[code] for code in sorted(rec.STATES)]
-    assert counts[rec.MOVES] >= max((row[rec.ORDER] for row in rows.values()), default=0)
+    orders = [row[rec.ORDER] % rec.SUSPECT_ORDER for row in rows.values()]
+    assert counts[rec.MOVES] >= max(orders, default=0)
+    for row in rows.values():
+        suspect = row[rec.STATE] == rec.READY and bool(row[rec.DATA])
+        assert (row[rec.ORDER] >= rec.SUSPECT_ORDER) == suspect, row
 
 
 def _check_rows(rows: dict[bytes, rec.Row]) -> None:
     for key, row in rows.items():
         state = rec.STATES[row[rec.STATE]]
         rec.read_range(key.decode(), row[rec.RANGE])
-        assert state is not RangeState.READY or (row[rec.OWNER], row[rec.DATA]) == ("", None)
-        assert state is not RangeState.SENT or (row[rec.OWNER] and row[rec.EPOCH] > 0)
+        assert state is not RangeState.READY or row[rec.OWNER] == "", row
+        assert state is not RangeState.SENT or row[rec.EPOCH] > 0, row
         if state is RangeState.DONE:
             assert rec.read_done(key.decode(), row).outputs
         if state in (RangeState.FAILED, RangeState.FATAL):

@@ -91,6 +91,10 @@ class Assignment:
             return ()
         return [range_id for range_id, holder in self._holder.items() if holder == client]
 
+    def holds(self, range_id: str) -> bool:
+        """Whether a range is in some client's hand."""
+        return range_id in self._holder
+
     def check(self) -> None:
         """The invariants."""
         assert all(n > 0 for n in self._asked.values()), self._asked

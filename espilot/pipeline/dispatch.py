@@ -6,16 +6,20 @@ Rules:
   go out. A range is committed as sent before it is sent, maybe some time before (taken ahead).
 * Files are looked at before the transaction, never inside.
 * A range is in the hands of whoever it was sent to until an outcome comes, whoever reports it.
+* What is in hand at a crash becomes suspect: it is handed out last, alone, and at a second crash
+  it fails.
 * A bad message is counted and answered where the dialect has an answer; it never harms another.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from espilot.core.ahead import Ahead
 from espilot.core.assignment import Assignment
+from espilot.core.clients import Client, Tally
+from espilot.core.news import News, Tell, say_nothing
 from espilot.errors import MessageError, OutputError
 from espilot.model import EventRange, FailedRange, Output
 from espilot.ports import Moves, OutputTaker, RangeQueue
@@ -25,39 +29,16 @@ from espilot.wire.payload import Failed, Finished, Hello, Ping, Ready, shortened
 
 EXHAUSTED_PHASES = frozenset({"exhausted", "settling", "ending"})
 """Phases of the job in which the server has no more ranges for it."""
+CRASH_CODE = 1227
+"""Pilot error code of a range with which the payload died twice."""
 OUTPUT_CODE = 1303
 """Pilot error code of an output that cannot be taken (file operation failed)."""
 MAX_NO_MORE = 64
 """Requests of one client that get a *no more* each; a flood need not be answered in full."""
 
-MOMENT_S = 0.02
-"""Commits that follow each other so quickly are made for many requests at once."""
-
 Message = tuple[bytes, bytes, int | None] | tuple[bytes, bytes, int | None, int]
 """Identity, body, the sender's process at its first message; more is not looked at."""
 Reply = tuple[bytes, bytes]
-
-
-@dataclass(slots=True)
-class Client:
-    """One connection of the payload. `key` is its name as an owner of ranges."""
-
-    identity: bytes
-    key: str
-    pid: int | None
-    native: bool
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came over the channel, for status and logs."""
-
-    messages: int = 0
-    outcomes: int = 0
-    failures: int = 0
-    ignored: int = 0
-    garbage: int = 0
-    handed_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +84,10 @@ class Dispatch:
         self._clients: dict[bytes, Client] = {}
         self._by_key: dict[str, Client] = {}
         self._replaced: list[str] = []
-        self._most_ahead = most_ahead
-        self._ahead: deque[EventRange] = deque()
-        self._given_before = 0
-        self._settled_at = 0.0
+        self.tell: Tell = say_nothing
+        self._news = News()
+        self._ahead = Ahead(most_ahead)
+        self._suspect = ""
         self._round = Round()
 
     @property
@@ -142,9 +123,9 @@ class Dispatch:
         round_ = self._round
         for message in messages:
             self._read(round_, message[0], message[1], message[2])
-        if self._ahead and self.mode == "serve":
-            owners = self._assignment.next_owners(min(self.waiting, len(self._ahead)))
-            given = [(key, self._ahead.popleft()) for key in owners]
+        if self._ahead.ranges and self.mode == "serve":
+            owners = self._assignment.next_owners(min(self.waiting, len(self._ahead.ranges)))
+            given = list(zip(owners, self._ahead.pop(len(owners)), strict=True))
             round_.unwritable = self._reply_ranges(round_, given)
         replies, round_.replies = round_.replies, []
         return replies
@@ -153,14 +134,14 @@ class Dispatch:
         """Commit what was read; returns the other replies and the complaints."""
         round_, self._round = self._round, Round()
         self._settle(round_, now)
+        self._news.publish(self.tell, self.epoch)
         return round_.replies, round_.garbage
 
     def release_ahead(self) -> None:
         """Nothing is handed out for now: what was taken ahead is ready again."""
-        if self._ahead:
+        if self._ahead.ranges:
             with self.queue.moves() as moves:
-                moves.return_ranges([r.id for r in self._ahead], epoch=self.epoch)
-            self._ahead.clear()
+                moves.return_ranges(self._ahead.clear(), epoch=self.epoch)
 
     def undeliverable(self, replies: Sequence[Reply]) -> int:
         """These replies did not go out: what their clients hold is ready again; says how many."""
@@ -173,28 +154,54 @@ class Dispatch:
         if not lost:
             return 0
         with self.queue.moves() as moves:
-            return moves.return_ranges(lost, epoch=self.epoch)
+            returned = moves.return_ranges(lost, epoch=self.epoch)
+        self.tell("returned", lost, epoch=self.epoch, why="the client does not read")
+        return returned
 
-    def died(self, pid: int) -> list[str]:
-        """A client's process is gone and its messages are read: its ranges are ready again."""
+    def died(self, pid: int, now: float) -> list[str]:
+        """A client's process is gone and its messages are read: its ranges are ready again.
+
+        While it could still ask for more, its end is taken for a crash.
+        """
         gone = [client for client in self._by_key.values() if client.pid == pid]
         if not gone:
             return []
         back = [i for client in gone for i in self._assignment.in_hand(client.key)]
-        with self.queue.moves() as moves:
-            moves.return_ranges(back, epoch=self.epoch)
+        self._take_back(back, now, crashed=self.mode == "serve", why=f"client {pid} ended")
         for client in gone:
             self._drop(client)
         return back
 
-    def settle_epoch(self) -> list[str]:
-        """The payload is gone and the channel silent: what is still sent is ready again."""
+    def settle_epoch(self, now: float, *, crashed: bool = False) -> list[str]:
+        """The payload is gone and the channel silent: what is still sent is ready again.
+
+        `crashed`: it ended badly, and nobody had told it to end.
+        """
         self._ahead.clear()
+        clients = list(self._by_key.values())
+        back = [i for client in clients for i in self._assignment.in_hand(client.key)]
+        self._take_back(back, now, crashed=crashed, why="the payload ended")
         with self.queue.moves() as moves:
-            back = moves.return_sent(epoch=self.epoch)
-        for client in list(self._by_key.values()):
+            back += moves.return_sent(epoch=self.epoch)
+        for client in clients:
             self._drop(client)
         return back
+
+    def _take_back(self, ids: list[str], now: float, *, crashed: bool, why: str) -> None:
+        """Make ranges ready again; one that was alone in hand at a second crash fails."""
+        if not ids:
+            return
+        with self.queue.moves() as moves:
+            crashes = moves.crashes(ids[0], epoch=self.epoch) if crashed and len(ids) == 1 else 0
+            if crashes:
+                diag = f"the payload died {crashes + 1} times while it had this range in hand"
+                failure = FailedRange(ids[0], False, CRASH_CODE, diag)
+                moves.fail(failure, epoch=self.epoch, now=now)
+                self._news.failed(failure)
+            else:
+                moves.return_ranges(ids, epoch=self.epoch, crashed=crashed)
+                self.tell("returned", ids, epoch=self.epoch, why=why, suspect=crashed)
+        self._news.publish(self.tell, self.epoch)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -275,14 +282,19 @@ class Dispatch:
     def _record(
         self, moves: Moves, client: Client, outcome: Done | FailedRange, now: float
     ) -> tuple[Client, str, bool]:
-        if isinstance(outcome, Done):
+        if type(outcome) is Done:
             self.tally.outcomes += 1
             booked = moves.finish(
                 outcome.id, epoch=self.epoch, outputs=outcome.outputs, now=now, facts=outcome.facts
             )
+            if booked:
+                self._news.done(outcome.id, outcome.outputs)
         else:
+            assert isinstance(outcome, FailedRange)
             self.tally.failures += 1
             booked = moves.fail(outcome, epoch=self.epoch, now=now)
+            if booked:
+                self._news.failed(outcome)
         if not booked:
             self.tally.ignored += 1
         return client, outcome.id, booked
@@ -293,22 +305,29 @@ class Dispatch:
         Some more are taken ahead: the next requests are answered from them at once, and one
         transaction serves many.
         """
+        if self._assignment.holds(self._suspect):
+            return [], False
         owners = self._assignment.next_owners(self._assignment.waiting)
-        ahead = [""] * max(0, self._wanted_ahead(now) - len(self._ahead))
-        taken = moves.take(owners + ahead, epoch=self.epoch, now=now)
-        given = list(zip(owners, taken, strict=False))
-        self._ahead.extend(taken[len(owners) :])
-        short = len(taken) < len(owners)
-        return given, short and moves.phase() in EXHAUSTED_PHASES
+        found = self._ahead.pop(len(owners))
+        fresh = owners[len(found) :]
+        ahead = [""] * self._ahead.missing(self.tally.handed_out, now)
+        taken = moves.take(fresh + ahead, epoch=self.epoch, now=now)
+        self._ahead.ranges.extend(taken[len(fresh) :])
+        found += taken[: len(fresh)]
+        if len(found) == len(owners):
+            return list(zip(owners, found, strict=True)), False
+        if not found and not self._assignment.held:
+            found += self._take_suspect(moves, owners[0], now)
+        ended = not moves.ready and moves.phase() in EXHAUSTED_PHASES
+        return list(zip(owners, found, strict=False)), ended
 
-    def _wanted_ahead(self, now: float) -> int:
-        """Twice as many as went out since the last commit, if it was a moment ago; else one."""
-        if self._most_ahead == 0:
-            return 0
-        given = self.tally.handed_out - self._given_before
-        quick = 0 <= now - self._settled_at < MOMENT_S
-        self._given_before, self._settled_at = self.tally.handed_out, now
-        return min(self._most_ahead, 2 * given) if quick and given else 1
+    def _take_suspect(self, moves: Moves, owner: str, now: float) -> list[EventRange]:
+        """Nothing else is left and nothing is in hand: the next suspect, alone."""
+        suspect = moves.take_suspect(owner, epoch=self.epoch, now=now)
+        if suspect is None:
+            return []
+        self._suspect = suspect.id
+        return [suspect]
 
     def _acknowledge(self, round_: Round, recorded: list[tuple[Client, str, bool]]) -> None:
         for client, range_id, booked in recorded:
@@ -331,6 +350,7 @@ class Dispatch:
         for key, event_range in given:
             client = self._by_key[key]
             self._assignment.give(key, event_range.id)
+            self._news.sent(event_range.id, client.pid)
             if client.native:
                 bunches.setdefault(client.identity, []).append(event_range)
                 continue

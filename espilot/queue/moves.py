@@ -1,8 +1,5 @@
 """One write transaction on the queue: the moves of ranges and archives.
 
-In the hot moves LMDB's arguments are given by position, which is quicker: `get(key, default, db)`,
-`put(key, value, dupdata, overwrite, append, db)`, `delete(key, value, db)`.
-
 Rules:
 
 * A range is in exactly one state; each move asserts the state that it leaves.
@@ -15,20 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
-import lmdb
-
-from espilot.errors import QueueError, StateError
+from espilot.errors import StateError
 from espilot.model import Archive, ArchiveState, EventRange, FailedRange, Job, Output, RangeState
 from espilot.queue import records as rec
-from espilot.queue.faults import queue_error
 from espilot.queue.records import (
     ARCHIVES,
     BYTES,
     CODES,
-    COUNTS_KEY,
     DATA,
     DONE,
     EPOCH,
@@ -49,36 +41,22 @@ from espilot.queue.records import (
     SINCE,
     STAGED,
     STATE,
-    Row,
+    SUSPECT_ORDER,
     id_bytes,
     pack_key,
     pack_row,
     unpack_row,
 )
+from espilot.queue.transaction import Transaction
+
+FIRST_SUSPECT = pack_key(READY, SUSPECT_ORDER)
+"""Where the suspects begin in the index."""
 
 
-class Moves:
+class Moves(Transaction):
     """The verbs, inside one transaction. Made by `Queue.moves()`, used in a `with`."""
 
-    __slots__ = ("_archives", "_counts", "_index", "_items", "_meta", "_txn")
-
-    def __init__(self, env: Any, items: Any, index: Any, archives: Any, meta: Any) -> None:
-        self._items, self._index, self._archives, self._meta = items, index, archives, meta
-        self._counts: list[int] | None = None
-        self._txn = env.begin(None, None, True)
-
-    def __enter__(self) -> Moves:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._commit()
-            return
-        self._txn.abort()
-        if isinstance(error, lmdb.Error):
-            raise queue_error(error) from error
+    __slots__ = ()
 
     # -- ranges ---------------------------------------------------------------------------------
 
@@ -99,12 +77,17 @@ class Moves:
         return new
 
     def take(self, owners: Sequence[str], *, epoch: int, now: float) -> list[EventRange]:
-        """Move one range per owner from ready to sent, oldest first; short when ready runs out."""
+        """Move one range per owner from ready to sent, oldest first; short when ready runs out.
+
+        Suspects are left where they are.
+        """
         taken: list[EventRange] = []
         counts, txn, items, index = self._load_counts(), self._txn, self._items, self._index
         get, put, delete = txn.get, txn.put, txn.delete
         order = counts[MOVES]
         for (index_key, key), owner in zip(self._first(READY, len(owners)), owners, strict=False):
+            if index_key >= FIRST_SUSPECT:
+                break
             row = unpack_row(get(key, None, items))
             taken.append(rec.read_range(key.decode(), row[RANGE]))
             order += 1
@@ -117,6 +100,17 @@ class Moves:
         counts[READY] -= len(taken)
         counts[SENT] += len(taken)
         return taken
+
+    def take_suspect(self, owner: str, *, epoch: int, now: float) -> EventRange | None:
+        """Move the first suspect from ready to sent; None when there is none."""
+        first = self._first(READY, 1)
+        if not first or first[0][0] < FIRST_SUSPECT:
+            return None
+        key = first[0][1]
+        row = self._row(key)
+        row[OWNER], row[EPOCH], row[SINCE] = owner, epoch, now
+        self._move(key, row, SENT)
+        return rec.read_range(key.decode(), row[RANGE])
 
     def finish(
         self,
@@ -138,6 +132,8 @@ class Moves:
         events, cpu_s, wall_s = facts
         whole = rec.count_events(row[RANGE])
         events = whole if events is None else min(events, whole)
+        if cpu_s is None and wall_s is None:
+            wall_s = max(0.0, now - row[SINCE])
         row[SINCE] = now
         row[DATA] = (rec.pack_outputs(outputs), events, cpu_s, wall_s)
         self._move(key, row, DONE)
@@ -170,17 +166,31 @@ class Moves:
                 back.append(key.decode())
         return back
 
-    def return_ranges(self, ids: Iterable[str], *, epoch: int) -> int:
-        """Sent -> ready for these ranges, where they are sent in this epoch; returns how many."""
+    def return_ranges(self, ids: Iterable[str], *, epoch: int, crashed: bool = False) -> int:
+        """Sent -> ready for these ranges, where they are sent in this epoch; returns how many.
+
+        `crashed`: the payload crashed with them in hand, which makes them suspects.
+        """
         returned = 0
         for range_id in ids:
             found = self._sent(range_id, epoch)
             if found is not None:
                 key, row = found
                 row[OWNER] = ""
+                row[DATA] = (row[DATA] or 0) + 1 if crashed else row[DATA]
                 self._move(key, row, READY)
                 returned += 1
         return returned
+
+    def crashes(self, range_id: str, *, epoch: int) -> int:
+        """How often the payload has crashed with this sent range in hand."""
+        found = self._sent(range_id, epoch)
+        return 0 if found is None else int(found[1][DATA] or 0)
+
+    @property
+    def ready(self) -> int:
+        """How many ranges are ready, suspects included."""
+        return self._load_counts()[READY]
 
     def drop(self, range_id: str, failure: FailedRange | None, *, now: float) -> None:
         """Done -> ready (its output is gone: process it again), or -> failed with a reason."""
@@ -232,7 +242,7 @@ class Moves:
         for range_id in archive.ids:
             key = id_bytes(range_id)
             row = self._expect(key, DONE)
-            row[DATA] = (archive.name, row[DATA][1])
+            row[DATA] = (archive.name, row[DATA][1], rec.cost_s(row[DATA]))
             self._move(key, row, PACKED)
         self._put_archive(replace(archive, state=ArchiveState.PACKED))
 
@@ -298,85 +308,7 @@ class Moves:
         if epoch > int(self._txn.get(b"epoch", b"0", db=self._meta)):
             self._txn.put(b"epoch", b"%d" % epoch, db=self._meta)
 
-    # -- the mechanics --------------------------------------------------------------------------
-
-    def _commit(self) -> None:
-        txn, counts = self._txn, self._counts
-        try:
-            if counts is not None:
-                txn.put(COUNTS_KEY, rec.pack_counts(counts), True, True, False, self._index)
-            txn.commit()
-        except BaseException as failure:
-            # Whatever happened, the lock must not stay taken.
-            txn.abort()
-            if isinstance(failure, lmdb.Error):
-                raise queue_error(failure) from failure
-            raise
-
-    def _load_counts(self) -> list[int]:
-        if self._counts is None:
-            self._counts = rec.unpack_counts(self._txn.get(COUNTS_KEY, None, self._index))
-        return self._counts
-
-    def _get(self, key: bytes) -> Row | None:
-        data = self._txn.get(key, None, self._items)
-        return None if data is None else unpack_row(data)
-
-    def _row(self, key: bytes) -> Row:
-        row = self._get(key)
-        if row is None:
-            raise QueueError(f"the index names a range that is not there: {key!r}")
-        return row
-
-    def _expect(self, key: bytes, code: int) -> Row:
-        row = self._get(key)
-        if row is None or row[STATE] != code:
-            state = "unknown" if row is None else rec.STATES[row[STATE]].value
-            raise StateError(f"range {key.decode()} is {state}, not {rec.STATES[code].value}")
-        return row
-
-    def _sent(self, range_id: str, epoch: int) -> tuple[bytes, Row] | None:
-        key = range_id.encode()
-        if not 0 < len(key) <= 400:
-            return None
-        row = self._get(key)
-        if row is None or row[STATE] != SENT or row[EPOCH] != epoch:
-            return None
-        return key, row
-
-    def _first(self, code: int, n: int) -> list[tuple[bytes, bytes]]:
-        """The first `n` of a state (all, when n is negative): index key and key."""
-        found_items: list[tuple[bytes, bytes]] = []
-        if n == 0:
-            return found_items
-        # Not closed: it ends with the transaction, which is short.
-        cursor = self._txn.cursor(self._index)
-        found = cursor.set_range(pack_key(code, 0))
-        while found:
-            item = cursor.item()
-            if item[0][0] != code:
-                break
-            found_items.append(item)
-            if len(found_items) == n:
-                break
-            found = cursor.next()
-        return found_items
-
-    def _move(self, key: bytes, row: Row, code: int) -> None:
-        counts = self._counts or self._load_counts()
-        txn, index, former, former_order = self._txn, self._index, row[STATE], row[ORDER]
-        order = counts[MOVES] = counts[MOVES] + 1
-        counts[former] -= 1
-        counts[code] += 1
-        txn.delete(pack_key(former, former_order), b"", index)
-        row[STATE], row[ORDER] = code, order
-        txn.put(key, pack_row(row), True, True, False, self._items)
-        txn.put(pack_key(code, order), key, True, True, False, index)
-
-    def _delete(self, key: bytes, row: Row) -> None:
-        self._load_counts()[row[STATE]] -= 1
-        self._txn.delete(pack_key(row[STATE], row[ORDER]), db=self._index)
-        self._txn.delete(key, db=self._items)
+    # -- archives inside ------------------------------------------------------------------------
 
     def _delete_members(self, archive: Archive, code: int, refused: frozenset[str]) -> int:
         """Delete an archive's rows; returns the events of those that are not refused."""

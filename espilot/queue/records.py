@@ -9,7 +9,9 @@ Databases of the environment:
 
 `order` is the number of the move that brought the range into its state, so a state is a FIFO.
 `range` is itself packed, because most moves do not look into it. `data` depends on the state:
-outputs when done, archive name when packed or staged, code and diagnosis when failed.
+crashes (or nothing) when ready or sent, outputs when done, archive name, events and CPU seconds
+when packed or staged, code and diagnosis when failed. A ready range with a crash is a suspect; its
+order is so high that it comes after all others.
 """
 
 from __future__ import annotations
@@ -61,6 +63,9 @@ _COUNTS = Struct("<16Q")
 MOVES, FINISHED, FAILED_TOTAL, FATAL_TOTAL, RELEASED, EVENTS, ARCHIVES, BYTES = range(8, 16)
 """Positions of the totals in the counters; 1..7 are the live counts by state code."""
 NO_COUNTS = [0] * 16
+
+SUSPECT_ORDER = 1 << 62
+"""Added to the order of a ready range that was in hand at a crash."""
 
 _KEY = Struct(">BQ")
 pack_key = _KEY.pack
@@ -115,6 +120,12 @@ def read_done(range_id: str, row: Row) -> DoneRange:
         cpu_s=cpu_s,
         wall_s=wall_s,
     )
+
+
+def cost_s(data: Any) -> float:
+    """The CPU seconds in a done row's data; wall seconds where the payload did not tell."""
+    _, _, cpu_s, wall_s = data
+    return float(wall_s or 0.0) if cpu_s is None else float(cpu_s)
 
 
 def read_failed(range_id: str, row: Row) -> FailedRange:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from espilot.errors import QueueError
-from espilot.model import Archive, DoneRange, EventRange, Job
+from espilot.model import UNASKED, Archive, DoneRange, EventRange, Job
 from espilot.queue.moves import Moves
 from espilot.queue.store import Queue
 
@@ -38,11 +38,20 @@ class Proven:
     events: tuple[int, ...]
 
 
-def repair(queue: Queue, is_whole: Callable[[DoneRange], bool], *, now: float) -> Repair:
-    """Sent -> ready, as whoever held ranges is dead; done -> ready where an output is not whole."""
+def repair(
+    queue: Queue, is_whole: Callable[[DoneRange], bool], *, final_phase: str, now: float
+) -> Repair:
+    """Sent -> ready, as whoever held ranges is dead; done -> ready where an output is not whole.
+
+    The server is to be asked about the job before anything else is done with it, but in its final
+    phase, in which nothing of it is live.
+    """
     done, _ = queue.done()
     lost = tuple(row.id for row in done if not is_whole(row))
+    record = queue.job()
     with queue.moves() as moves:
+        if record is not None and record.phase != final_phase:
+            moves.set_job(record.job, record.phase, record.facts | {UNASKED: True})
         returned = moves.return_sent()
         for range_id in lost:
             moves.drop(range_id, None, now=now)

@@ -21,6 +21,7 @@ from espilot.errors import QueueError
 from espilot.model import (
     Archive,
     ArchiveState,
+    AtRisk,
     Counts,
     DoneRange,
     EventRange,
@@ -160,6 +161,19 @@ class Queue:
         """Who holds each sent range."""
         rows = self._walk(RangeState.SENT, 0)
         return {key.decode(): row[rec.OWNER] for key, row in rows}
+
+    def at_risk(self, now: float) -> AtRisk:
+        """What would be lost if this node vanished now: all that was begun and is not reported."""
+        ranges, cpu_s, oldest = 0, 0.0, now
+        for _, row in self._walk(RangeState.SENT, 0):
+            ranges += 1
+            cpu_s += max(0.0, now - row[rec.SINCE])
+        for state in (RangeState.DONE, RangeState.PACKED, RangeState.STAGED):
+            for _, row in self._walk(state, 0):
+                ranges += 1
+                cpu_s += rec.cost_s(row[rec.DATA]) if state is RangeState.DONE else row[rec.DATA][2]
+                oldest = min(oldest, row[rec.SINCE])
+        return AtRisk(ranges, cpu_s, max(0.0, now - oldest))
 
     def archives(self, state: ArchiveState | None = None, limit: int = 0) -> list[Archive]:
         """All archives (of a state), by name; at most `limit` of them, unless it is 0."""

@@ -65,6 +65,8 @@ class Directives:
 def serve_of(payload: PayloadKeeper, wanted: Wanted) -> Serve:
     """What the dispatcher shall do."""
     mode, reason = channel_mode(payload.life, draining=wanted.draining, storage=wanted.storage)
+    if mode == "settle" and payload.crashed:
+        reason = "crash"
     return Serve(payload.epoch, payload.channel, mode, reason)
 
 

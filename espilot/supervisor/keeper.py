@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
+from espilot.adapters import process
 from espilot.adapters.loop import Loop
 from espilot.core.payload_life import Effect, Event, Life, handle
 from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, Started
@@ -16,6 +17,7 @@ from espilot.supervisor.payload import PayloadProcess
 from espilot.wire.messages import Settled
 from espilot.workers.context import Context
 
+ENDED_WELL = process.describe_exit(0)
 CHANNEL_PREFIX = "EventService_EventRanges-"
 
 
@@ -39,11 +41,14 @@ class PayloadKeeper:
         self.epoch = epoch
         self.channel = ""
         self.process: PayloadProcess | None = None
+        self.crashed = False
         self.changed: Callable[[], None] = lambda: None
         self.cannot_start: Callable[[str], None] = lambda text: None
         self.started: Callable[[], None] = lambda: None
+        self.told_end: Callable[[int, str], None] = lambda epoch, how: None
         self._context = context
         self._log = log
+        self._blamed = False
         self._loop = loop
         self._death_fd = death_fd
         self._starts = self._new_counter()
@@ -95,7 +100,11 @@ class PayloadKeeper:
             self._log.warning("kill", "launcher died, its processes ended", processes=swept)
         if payload.start_error:
             self.cannot_start(payload.start_error)
-        self._log.info("reap", "payload ended", epoch=payload.epoch, how=payload.describe_end(code))
+        how = payload.describe_end(code)
+        self.crashed = self._blamed or (self.life is Life.RUNNING and how != ENDED_WELL)
+        self._blamed = False
+        self._log.info("reap", "payload ended", epoch=payload.epoch, how=how, crashed=self.crashed)
+        self.told_end(payload.epoch, how)
         payload.child.close()
         self.process = None
         self.handle(Event.EXITED)
@@ -107,6 +116,10 @@ class PayloadKeeper:
             kill_at = min(self.process.kill_at, time.monotonic() + within_s)
             self.process.kill_at = kill_at
             self._loop.call_at(kill_at, lambda: self.kill_overdue(kill_at))
+
+    def blame(self) -> None:
+        """Its end to come is its own doing, as a crash would be: it hangs."""
+        self._blamed = True
 
     def kill(self) -> None:
         """No grace: KILL the launcher; what it leaves is swept when it is reaped."""
@@ -141,9 +154,10 @@ class PayloadKeeper:
         self.started()
 
     def _terminate(self) -> None:
+        # The dispatcher first: whoever ends from now on was told to, and did not crash.
+        self.changed()
         if self.process is not None:
             self.process.terminate(time.monotonic())
-        self.changed()
 
     def _pause(self) -> None:
         after = self._starts.handle(Died(), time.monotonic())

@@ -96,6 +96,18 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue:
+    """The client `pid` (0: not known) has held this range too long; said again until it has not."""
+
+    TYPE: ClassVar[str] = "overdue"
+    epoch: int
+    pid: int
+    range_id: str
+    held_s: float
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StorageHealth:
     """`state` is `ok`, `trouble` (take no more ranges) or `given-up` (tell the clients)."""
 
@@ -113,7 +125,7 @@ class Serve:
 
     `mode`: `serve` hand out and take outcomes; `outcomes` take outcomes, answer no request;
     `no-more` take outcomes, answer every request with *no more* (`reason`); `settle` the payload
-    is reaped: drain until silent, then its sent ranges become ready.
+    is reaped: drain until silent, then its sent ranges become ready (suspects with reason `crash`).
     """
 
     TYPE: ClassVar[str] = "serve"
@@ -211,7 +223,17 @@ class Refused:
 
 TYPES: dict[str, type[Any]] = {
     kind.TYPE: kind
-    for kind in (Hello, Alive, Listening, JobPhase, TaskOver, Bound, Settled, StorageHealth)
+    for kind in (
+        Hello,
+        Alive,
+        Listening,
+        JobPhase,
+        TaskOver,
+        Bound,
+        Settled,
+        Overdue,
+        StorageHealth,
+    )
 } | {kind.TYPE: kind for kind in (Serve, Work, Ship, Stop, Bell, Resumed)}
 TYPES |= {kind.TYPE: kind for kind in (StatusRequest, StatusAnswer, Refused)}
 TYPES |= {kind.TYPE: kind for kind in (DrainRequest, DrainAnswer)}

@@ -38,6 +38,7 @@ class Station:
         self.child = child
         self.epoch = serve.epoch
         self.settled: Settled | None = None
+        self.crashed = False
         context, settings = child.context, child.settings
         inspector = OutputInspector(
             context.workdir, context.private, settings.payload.output_limit_bytes
@@ -50,6 +51,7 @@ class Station:
             most_ahead=MOST_AHEAD,
         )
         self.dispatch.welcome = self._welcome
+        self.dispatch.tell = child.story.tell
         self.channel = PayloadChannel(serve.channel)
         self._pidfds: dict[int, int] = {}
         self._complaints = 0
@@ -104,7 +106,7 @@ class Station:
             self.child.loop.call_later(SILENCE_S, self.drain)
             return
         if self.settled is None:
-            returned = self.dispatch.settle_epoch()
+            returned = self.dispatch.settle_epoch(time.time(), crashed=self.crashed)
             ready = self.child.queue.counts().ready
             self.settled = Settled(self.epoch, len(returned), ready)
             self.child.log.info("settle", "channel drained", epoch=self.epoch, ready=ready,
@@ -160,7 +162,7 @@ class Station:
             return
         self._receive_all()
         self._settle()
-        back = self.dispatch.died(pid)
+        back = self.dispatch.died(pid, time.time())
         self.child.log.info("client", "client ended", pid=pid, returned=len(back))
         if back:
             self._settle()
@@ -220,6 +222,7 @@ class Dispatcher:
         if serve.mode != "serve":
             self.station.dispatch.release_ahead()
         if serve.mode == "settle":
+            self.station.crashed = serve.reason == "crash"
             self.station.drain()
         else:
             self.station.look()

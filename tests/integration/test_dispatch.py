@@ -59,9 +59,11 @@ def queue(tmp_path: Path) -> Iterator[CountingQueue]:
     queue.close()
 
 
-def dispatch_of(queue: Queue, *, max_held: int = 8, epoch: int = 1) -> Dispatch:
+def dispatch_of(
+    queue: Queue, *, max_held: int = 8, epoch: int = 1, most_ahead: int = 0
+) -> Dispatch:
     """A dispatcher of one epoch."""
-    return Dispatch(queue, Taker(), epoch=epoch, max_held=max_held)
+    return Dispatch(queue, Taker(), epoch=epoch, max_held=max_held, most_ahead=most_ahead)
 
 
 def put(queue: Queue, *ranges: EventRange) -> None:
@@ -470,11 +472,11 @@ def test_died(queue: CountingQueue) -> None:
     say(dispatch, (A, text.READY), (B, text.READY), (C, text.READY), (A, text.READY), pids=pids)
     say(dispatch, (A, finished(1)), (B, text.READY))
     kept = [i for i, owner in queue.owners().items() if owner.endswith(":200")]
-    assert len(dispatch.died(100)) == 2
+    assert len(dispatch.died(100, 1.0)) == 2
     assert queue.ids(RangeState.SENT) == kept
     assert (dispatch.clients, dispatch.waiting) == (1, 0)
-    assert dispatch.died(100) == []
-    assert dispatch.died(999) == []
+    assert dispatch.died(100, 1.0) == []
+    assert dispatch.died(999, 1.0) == []
 
 
 def test_undeliverable(queue: CountingQueue) -> None:
@@ -499,8 +501,8 @@ def test_a_name_is_taken_over(queue: CountingQueue) -> None:
     assert ids_of(replies, NAMED) == [range_id(1)]
     assert dispatch.waiting == 0
     assert queue.owners() == {range_id(1): f"{NAMED.hex()}:200"}
-    assert dispatch.died(100) == []
-    assert dispatch.died(200) == [range_id(1)]
+    assert dispatch.died(100, 1.0) == []
+    assert dispatch.died(200, 1.0) == [range_id(1)]
 
 
 def test_last_words_of_a_replaced_client(queue: CountingQueue) -> None:
@@ -513,12 +515,117 @@ def test_last_words_of_a_replaced_client(queue: CountingQueue) -> None:
     assert (queue.counts().done, queue.counts().ready) == (1, 0)
 
 
+# -- suspects ---------------------------------------------------------------------------------
+
+
+def test_suspects_come_last_and_alone(queue: CountingQueue) -> None:
+    """What was in hand at a crash is handed out after all others, one at a time."""
+    put(queue, *make_ranges(1, 3))
+    dispatch = dispatch_of(queue)
+    say(dispatch, (A, text.READY), (B, text.READY), pids={A: 100, B: 200})
+    assert dispatch.died(100, 1.0) == [range_id(1)]
+    assert dispatch.died(200, 1.0) == [range_id(2)]
+    other = say(dispatch, (C, text.READY), pids={C: 300})
+    assert ids_of(other, C) == [range_id(3)]
+    assert say(dispatch, (C, text.READY), (A, text.READY)) == [], "a suspect beside another range"
+    first = say(dispatch, (C, finished(3)))
+    assert ids_of(first, C) == [range_id(1)]
+    put(queue, make_range(4))
+    assert say(dispatch, (B, text.READY)) == [], "another range beside a suspect"
+    rest = say(dispatch, (C, finished(1)))
+    assert ids_of(rest, A) + ids_of(rest, B) == [range_id(4)]
+    assert say(dispatch, (C, text.READY)) == []
+    done = say(dispatch, (A, finished(4)))
+    assert [i for c in (A, B, C) for i in ids_of(done, c)] == [range_id(2)]
+
+
+def test_second_crash_alone(queue: CountingQueue) -> None:
+    """The range that was alone in hand at a second crash fails; the innocent one is processed."""
+    put(queue, *make_ranges(1, 2))
+    dispatch = dispatch_of(queue)
+    say(dispatch, (A, text.READY), (B, text.READY), pids={A: 100, B: 200})
+    dispatch.died(100, 1.0)
+    dispatch.died(200, 1.0)
+    guilty = ids_of(say(dispatch, (C, text.READY), pids={C: 300}), C)
+    assert dispatch.died(300, 2.0) == guilty == [range_id(1)]
+    (failure,) = queue.failures()
+    assert (failure.id, failure.fatal, failure.code) == (range_id(1), False, 1227)
+    assert "2 times" in failure.diag
+    innocent = say(dispatch, (A, text.READY), pids={A: 400})
+    assert ids_of(innocent, A) == [range_id(2)]
+    say(dispatch, (A, finished(2)))
+    assert queue.counts().done == 1
+
+
+def test_commanded_end_makes_no_suspects(queue: CountingQueue) -> None:
+    """Who was told to end did not crash: its range is handed out again like any other."""
+    put(queue, *make_ranges(1, 2))
+    dispatch = dispatch_of(queue)
+    say(dispatch, (A, text.READY), pids={A: 100})
+    dispatch.mode = "outcomes"
+    dispatch.died(100, 1.0)
+    dispatch.mode = "serve"
+    both = say(dispatch, (B, text.READY), (C, text.READY))
+    assert {*ids_of(both, B), *ids_of(both, C)} == {range_id(1), range_id(2)}
+
+
+def test_crashed_epoch(queue: CountingQueue) -> None:
+    """The crash of a payload whose clients have no process of their own makes suspects as well;
+    what was only taken ahead is innocent."""
+    put(queue, *make_ranges(1, 3))
+    dispatch = dispatch_of(queue, most_ahead=4)
+    say(dispatch, (A, text.READY))
+    assert sorted(dispatch.settle_epoch(1.0, crashed=True)) == [range_id(1), range_id(2)]
+    order = [each.id for each in queue.ready()]
+    assert order == [range_id(3), range_id(2), range_id(1)]
+
+
+# -- ranges taken ahead -----------------------------------------------------------------------
+
+
+def test_answer_from_ahead(queue: CountingQueue) -> None:
+    """A range taken ahead is committed as sent before it is asked for; its request needs no
+    transaction."""
+    put(queue, *make_ranges(1, 3))
+    dispatch = dispatch_of(queue, most_ahead=4)
+    say(dispatch, (A, text.READY))
+    assert queue.counts().sent == 2
+    before = queue.transactions
+    assert ids_of(dispatch.read([(B, text.READY, None)]), B) == [range_id(2)]
+    assert queue.transactions == before
+    assert not dispatch.urgent
+
+
+def test_release_ahead(queue: CountingQueue) -> None:
+    """When nothing is handed out, what was taken ahead is ready again, and no suspect."""
+    put(queue, *make_ranges(1, 3))
+    dispatch = dispatch_of(queue, most_ahead=4)
+    say(dispatch, (A, text.READY))
+    dispatch.release_ahead()
+    assert (queue.counts().sent, queue.counts().ready) == (1, 2)
+    assert [each.id for each in queue.ready()] == [range_id(3), range_id(2)]
+
+
+def test_unwritable_ahead(queue: CountingQueue) -> None:
+    """A client whose range cannot be written gets one of those taken ahead, not *no more*."""
+    bad = replace(make_range(2), lfn="a,b")
+    put(queue, make_range(1), bad, make_range(3))
+    exhaust(queue)
+    dispatch = dispatch_of(queue, most_ahead=4)
+    dispatch.handle([(A, text.READY, None)], 1.0)
+    dispatch.handle([(A, finished(1), None)], 1.001)
+    assert queue.counts().sent == 2
+    replies, _ = dispatch.handle([(B, text.READY, None)], 1.002)
+    assert ids_of(replies, B) == [range_id(3)]
+    assert queue.counts().failed == 1
+
+
 def test_settle_epoch(queue: CountingQueue) -> None:
     """At the end of an epoch all that is still sent in it is ready again."""
     put(queue, *make_ranges(1, 3))
     dispatch = dispatch_of(queue)
     say(dispatch, (A, text.READY), (B, native.ready(2)), (A, text.READY))
-    assert sorted(dispatch.settle_epoch()) == [range_id(n) for n in (1, 2, 3)]
+    assert sorted(dispatch.settle_epoch(1.0)) == [range_id(n) for n in (1, 2, 3)]
     assert (dispatch.clients, dispatch.waiting) == (0, 0)
     say(dispatch, (A, finished(1)))
     assert queue.counts().ready == 3
@@ -555,7 +662,7 @@ def test_any_course(queue: CountingQueue, steps: list[tuple[str, bytes, int]]) -
     ended: set[str] = set()
     for kind, client, n in steps:
         if kind == "die":
-            dispatch.died(pids[client])
+            dispatch.died(pids[client], 1.0)
         elif kind == "lose":
             dispatch.undeliverable([(client, b"")])
         else:
