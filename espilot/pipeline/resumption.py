@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from espilot.core.reporting import BOOKED_AS, OPEN, key_of
-from espilot.model import Archive, ArchiveState, RangeState
+from espilot.model import UNASKED, Archive, ArchiveState, JobRecord, RangeState
 from espilot.ports import Moves, RangeQueue
 
 LOOSE = (RangeState.READY, RangeState.SENT, RangeState.DONE)
@@ -40,14 +40,20 @@ def live_keys(queue: ResumedQueue) -> frozenset[str]:
     return frozenset(key_of(range_id) for state in RangeState for range_id in queue.ids(state))
 
 
-def compare(queue: ResumedQueue, statuses: Mapping[str, str]) -> Comparison:
-    """Bring the queue in line with the statuses that the server holds for the job."""
+def compare(queue: ResumedQueue, record: JobRecord, statuses: Mapping[str, str]) -> Comparison:
+    """Bring the queue in line with the statuses that the server holds for the job.
+
+    Nobody moves anything of an unasked job, so what is read here is still true in the transaction,
+    which also takes the mark away.
+    """
+    facts = {name: fact for name, fact in record.facts.items() if name != UNASKED}
     loose = [range_id for state in LOOSE for range_id in queue.ids(state)]
     failures, archives = queue.failures(), queue.archives()
     gone = [i for i in loose if statuses.get(key_of(i)) not in OPEN]
     held, booked, given_back = len(loose) - len(gone), 0, 0
     orphans: list[str] = []
     with queue.moves() as moves:
+        moves.set_job(record.job, record.phase, facts)
         given_back += moves.give_back_ranges(gone)
         for failure in failures:
             status = statuses.get(key_of(failure.id))

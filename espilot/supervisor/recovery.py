@@ -101,7 +101,7 @@ def take_up(context: Context) -> Found:
     queue = Queue(context.queue)
     try:
         ranges = {state.value: len(queue.ids(state)) for state in RangeState}
-        repaired = repair(queue, is_whole, now=time.time())
+        repaired = repair(queue, is_whole, final_phase=Phase.ENDING, now=time.time())
         record = queue.job()
         return Found(
             panda_id=record.job.panda_id if record else 0,

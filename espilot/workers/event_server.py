@@ -63,9 +63,6 @@ class EventServerWorker:
     def direct(self, work: Work) -> None:
         """Take the supervisor's directive."""
         self._work = work
-        if self.record is not None and work.panda_id == self.record.job.panda_id:
-            # Only this process is new: the supervisor heard of the job when it was asked about.
-            self._resumed = None
         self.announce()
         self.step()
 
@@ -109,13 +106,13 @@ class EventServerWorker:
     # -- jobs -----------------------------------------------------------------------------------
 
     def _find_resumed(self) -> ResumedJob | None:
-        if self.record is None or self.record.phase == Phase.ENDING:
+        if self.record is None or not self.record.unasked:
             return None
         return ResumedJob(self, self.record, self._resume)
 
     def _resume(self, command: str, gone: bool) -> None:
         """The server was asked about the job that was found: go on with it, or end it."""
-        self._resumed = None
+        self._resumed, self.record = None, self.child.queue.job()
         if gone:
             self._enter(next_phase(self._phase, Event.JOB_GONE))
         else:

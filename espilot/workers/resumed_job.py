@@ -44,7 +44,7 @@ class ResumedJob:
         command, statuses = answer
         child = self._worker.child
         done, _ = child.queue.done()
-        found = compare(child.queue, statuses)
+        found = compare(child.queue, self._record, statuses)
         gone = KILLED in command and not found.held
         self._remove_outputs([row for row in done if child.queue.state(row.id) is None])
         child.log.info("recover", "the server was asked about the job", held=found.held,

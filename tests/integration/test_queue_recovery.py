@@ -31,11 +31,22 @@ def test_what_was_in_hand_or_is_missing_is_ready_again(queue: Queue) -> None:
         for each in ranges[:2]:
             moves.finish(each.id, epoch=7, outputs=make_outputs(1), now=3.0)
     lost = ranges[1].id
-    found = repair(queue, lambda row: row.id != lost, now=4.0)
+    found = repair(queue, lambda row: row.id != lost, final_phase="end", now=4.0)
     assert (found.returned, found.lost) == ((ranges[2].id,), (lost,))
     assert queue.ids(RangeState.DONE) == [ranges[0].id]
     assert sorted(queue.ids(RangeState.READY)) == sorted(r.id for r in ranges[1:])
     check_queue(queue)
+
+
+@pytest.mark.parametrize(("phase", "unasked"), [("running", True), ("end", False)])
+def test_server_is_to_be_asked_about_the_job(queue: Queue, phase: str, unasked: bool) -> None:
+    """A job that was found is marked, unless only its final update is missing; its facts stay."""
+    with queue.moves() as moves:
+        moves.set_job(JOB, phase, {"before": 3})
+    repair(queue, lambda row: True, final_phase="end", now=1.0)
+    record = queue.job()
+    assert record is not None and (record.job, record.phase) == (JOB, phase)
+    assert (record.unasked, record.facts["before"]) == (unasked, 3)
 
 
 def test_proven_archives_are_packed_under_their_names(queue: Queue) -> None:

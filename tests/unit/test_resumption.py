@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
-from espilot.model import Archive, ArchiveState, DoneRange, FailedRange, RangeState
+from espilot.model import (
+    Archive,
+    ArchiveState,
+    DoneRange,
+    FailedRange,
+    Job,
+    JobRecord,
+    RangeState,
+)
 from espilot.pipeline.resumption import Comparison, compare, live_keys
+
+RECORD = JobRecord(Job(5, 4, 1, 1, 1, ("o",), "log"), "running", {"before": 1, "unasked": True})
 
 
 def ids(*numbers: int) -> tuple[str, ...]:
@@ -53,6 +63,9 @@ class Rows:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None: ...
 
+    def set_job(self, job: Job, phase: str, facts: dict[str, Any]) -> None:
+        self.moved.append(("job", facts))
+
     def give_back_ranges(self, given: Iterable[str]) -> int:
         self.moved += [("back", each) for each in given]
         return len(list(given))
@@ -79,7 +92,9 @@ def rows() -> Rows:
 def run(rows: Rows, statuses: dict[str, str]) -> Comparison:
     """Compare."""
     queue: Any = rows
-    return compare(queue, statuses)
+    found = compare(queue, RECORD, statuses)
+    assert rows.moved.pop(0) == ("job", {"before": 1})
+    return found
 
 
 def test_what_the_server_holds_stays(rows: Rows) -> None:
