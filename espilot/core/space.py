@@ -54,6 +54,13 @@ class SpaceGate:
         what = "ranges are handed out again" if is_open else "no ranges are handed out"
         return f"the local disk has {free} left, the limit is {floor}: {what}"
 
+    def narrow(self, storage: str) -> str:
+        """The state of the storage as far as the flow of ranges is concerned.
+
+        On a full disk it is as in trouble: nothing is fetched or handed out, outcomes are taken.
+        """
+        return "trouble" if storage == "ok" and not self.is_open else storage
+
     def judge(self, free_bytes: int) -> Verdict | None:
         """The verdict when there is so little that the payload must not go on."""
         return free_space(free_bytes, self._floor_bytes // 2)

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, Any] = {
     "task-over": messages.TaskOver({"task_id": 7, "state": "finished"}),
     "bound": Bound(3),
     "settled": messages.Settled(3, 2, 1),
+    "overdue": messages.Overdue(3, 4711, "7-11-13-1-1", 700.5, 600.0),
     "storage-health": messages.StorageHealth("trouble", "disk full"),
     "serve": Serve(3, "name", "serve", "drain"),
     "work": Work(17, True, False, True, 1150, "hung"),

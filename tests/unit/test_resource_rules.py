@@ -87,10 +87,12 @@ def test_space_gate_closes_and_opens() -> None:
     """Below the floor no ranges are handed out; a little more than the floor opens again."""
     gate = space.SpaceGate(GB)
     assert gate.observe(GB) == ""
+    assert gate.narrow("ok") == "ok"
     assert gate.is_open
     closed = gate.observe(GB - 1)
     assert closed.endswith("no ranges are handed out")
     assert not gate.is_open
+    assert [gate.narrow(each) for each in ("ok", "given-up")] == ["trouble", "given-up"]
     assert gate.observe(GB) == ""
     assert not gate.is_open, "no flutter at the floor"
     assert gate.observe(2 * GB).endswith("handed out again")
