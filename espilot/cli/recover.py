@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes, server
 from espilot.cli.run_command import describe, run_to_end, tell
 from espilot.supervisor import preflight
+from espilot.supervisor.intake import take_in
+from espilot.supervisor.recovery_layout import find_spares
 from espilot.supervisor.resume import is_over, prepare_state, read_run, recorded_context
 from espilot.supervisor.statedir import StateDir, find_state
+from espilot.workers.context import Context
 
 EXAMPLES = """\
 examples:
@@ -22,9 +28,11 @@ examples:
       go on with what is left in ./espilot-work
   espilot recover /scratch/me/state --json
       a state directory; the last line of stdout is one JSON object
+  espilot recover /shared/spares --state-dir /tmp/recovered
+      ship and report what drained pilots spared to a recovery directory
 
 What is whole is shipped and reported, the rest is processed again or goes back to the server.
-Doing it twice is harmless.
+Doing it twice is harmless. A spare stays where it is; remove it when it was taken in.
 
 exit codes: those of `espilot run`; 0 when there is nothing to recover
 """
@@ -45,7 +53,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         nargs="?",
         default=Path("espilot-work"),
         metavar="DIR",
-        help="work or state directory of the run (default: ./espilot-work)",
+        help="work, state or recovery directory of the run (default: ./espilot-work)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="local directory into which spares are taken (default: a new ./espilot-recover-...)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON on the last line of stdout"
@@ -55,21 +69,61 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Recover until the task is done, drained or failed; the exit code."""
+    spares = find_spares(args.dir)
+    if not spares:
+        return recover_state(find_state(args.dir), as_json=args.json)
+    server.require_framework()
+    base = args.state_dir or Path(tempfile.mkdtemp(prefix="espilot-recover-", dir=Path.cwd()))
+    code = max(recover_spare(each, base.resolve(), as_json=args.json) for each in spares)
+    if code == exit_codes.FINISHED and args.state_dir is None:
+        shutil.rmtree(base)
+    return code
+
+
+def recover_spare(spare: Path, base: Path, *, as_json: bool) -> int:
+    """Take a spare in, then go on as with any other state directory."""
+    directory = base / spare.name
+    sys.stderr.write(f"taking {spare} into {directory}\n")
+    state = StateDir(directory)
+    try:
+        if not read_run(state.path):
+            take_in(spare, state)
+    finally:
+        state.close()
+    return recover_state(directory, as_json=as_json)
+
+
+def recover_state(path: Path, *, as_json: bool) -> int:
+    """Bring the run of a state directory to its end; the exit code."""
     started = time.monotonic()
-    state = StateDir(find_state(args.dir))
+    state = StateDir(path)
     try:
         record = read_run(state.path)
         context = recorded_context(state.path, state.runtime)
         if is_over(context, record):
-            return say_over(record, as_json=args.json)
+            return say_over(record, as_json=as_json)
         server.require_framework()
-        preflight.check(context)
+        preflight.check(context, recovering=True)
         found = prepare_state(context)
         if found is not None:
-            tell(found, context, sys.stderr if args.json else sys.stdout)
-        return run_to_end(context, started, as_json=args.json)
+            tell(found, context, sys.stderr if as_json else sys.stdout)
+        with held_origin(context):
+            return run_to_end(context, started, as_json=as_json)
     finally:
         state.close()
+
+
+@contextmanager
+def held_origin(context: Context) -> Iterator[None]:
+    """Keep other pilots from the state directory with the server's database."""
+    if context.origin is None:
+        yield
+        return
+    origin = StateDir(context.origin)
+    try:
+        yield
+    finally:
+        origin.close()
 
 
 def say_over(record: Mapping[str, Any], *, as_json: bool) -> int:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,7 +18,7 @@ from espilot.logs import open_log
 from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.recovery import Found
-from espilot.supervisor.resume import note_run, prepare_state
+from espilot.supervisor.resume import has_live, note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.context import Context
@@ -102,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
 def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
     """Run the pilot, write down and print the summary; the exit code. `started` is monotonic."""
     outcome = supervise(context, quiet=as_json)
+    if not context.jobs and outcome.task_state == "running" and not has_live(context):
+        # All that was asked for: what was here is reported, or went back.
+        outcome.state = "finished"
     summary = summarise(outcome, context, time.monotonic() - started)
     note_run(context, outcome.task_state, summary=summary)
     sys.stdout.write(json.dumps(summary) + "\n" if as_json else describe(summary, outcome.reason))

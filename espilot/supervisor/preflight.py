@@ -14,10 +14,11 @@ from espilot.workers.context import Context
 from espilot.workers.local_task import read_local_task
 
 
-def check(context: Context) -> None:
+def check(context: Context, *, recovering: bool = False) -> None:
     """Refuse a payload command, a task, a work directory or a storage that cannot be used.
 
-    Makes the work directory. Errors: `UsageError`, `LocalError`, `StorageFatal`.
+    Makes the work directory. Recovering starts on a full disk too, as it makes room. Errors:
+    `UsageError`, `LocalError`, `StorageFatal`.
     """
     argv = payload_command(context, "channel")
     if context.settings.payload.exec:
@@ -33,7 +34,7 @@ def check(context: Context) -> None:
     if not os.access(context.workdir, os.W_OK | os.X_OK):
         raise LocalError(f"cannot write in {context.workdir}; choose another --workdir")
     lack = refuse_start(free_bytes(context.workdir), context.settings.limits.free_start_bytes)
-    if lack:
+    if lack and not recovering:
         raise LocalError(
             f"the disk of {context.workdir} is too full: {lack}; "
             "make room, choose another --workdir, or set limits.free_start_bytes"

@@ -60,6 +60,8 @@ def note_run(
         "state_dir": str(context.state),
         "storage": context.storage,
         "jobdir": str(context.jobdir),
+        "origin": None if context.origin is None else str(context.origin),
+        "jobs": context.jobs,
         "summary": None if summary is None else dict(summary),
     }
     write_object(context.state / RECORD, record)
@@ -74,9 +76,13 @@ def read_run(state: Path) -> dict[str, Any]:
 
 def recorded_context(state: Path, runtime: Path) -> Context:
     """The context of the run that a state directory records; `LocalError` without a usable one."""
-    path = state / RECORD
-    record = read_run(state)
+    return context_of(read_run(state), state / RECORD, state, runtime)
+
+
+def context_of(record: Mapping[str, Any], path: Path, state: Path, runtime: Path) -> Context:
+    """The context that a record describes, in a state directory; `path` is named in errors."""
     try:
+        origin = record.get("origin")
         return Context(
             workdir=Path(record["workdir"]),
             state=state,
@@ -84,6 +90,8 @@ def recorded_context(state: Path, runtime: Path) -> Context:
             storage=str(record["storage"]),
             settings=read_settings(record["settings"], str(path)),
             jobdir=Path(record["jobdir"]),
+            origin=None if origin is None else Path(origin),
+            jobs=bool(record.get("jobs", True)),
         )
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise LocalError(
@@ -92,10 +100,13 @@ def recorded_context(state: Path, runtime: Path) -> Context:
 
 
 def is_over(context: Context, record: Mapping[str, Any]) -> bool:
-    """Whether there is no run, or its task is over and nothing is left to be reported."""
+    """Whether there is no run, or its task is over and nothing is left to be reported.
+
+    A run that takes no further jobs does not care for its task.
+    """
     if not record:
         return True
-    if record.get("state") not in OVER:
+    if record.get("state") not in OVER and record.get("jobs", True):
         return False
     if machine_crashed(context):
         return not context.job_file.exists()

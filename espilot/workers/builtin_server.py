@@ -29,7 +29,7 @@ def be_server(context: Context, *, parent_pid: int, death_fd: int) -> None:
     lock = hold_shared(context)
     quirks = read_quirks(context.settings.server.quirks)
     options = ServerOptions(sent_timeout_s=SENT_TIMEOUT_S, quirks=quirks)
-    database = context.state / "server.sqlite"
+    database = context.database
     task_id = find_or_create_task(context, options)
     link = ControlLink(context.runtime, ROLE)
     # After a restart the clients look for us where we were.
@@ -50,7 +50,7 @@ def be_server(context: Context, *, parent_pid: int, death_fd: int) -> None:
 def find_or_create_task(context: Context, options: ServerOptions) -> int:
     """The id of the one task in the database; it is made at the first start."""
     now = time.time()
-    store = Store(context.state / "server.sqlite", options, now=now)
+    store = Store(context.database, options, now=now)
     try:
         known = store.task_ids()
         return known[0] if known else store.create_task(read_local_task(context.settings), now)

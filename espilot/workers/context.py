@@ -11,7 +11,11 @@ from espilot.config import Settings, dump_settings, read_settings
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Paths and settings of one run; `server_url` and `task_id` once they are known."""
+    """Paths and settings of one run; `server_url` and `task_id` once they are known.
+
+    `origin` is the state directory with the built-in server's database, where it is another one;
+    `jobs`: whether further jobs are taken after the one that was found.
+    """
 
     workdir: Path
     state: Path
@@ -21,6 +25,8 @@ class Context:
     server_url: str = ""
     task_id: int = 0
     jobdir: Path = Path()
+    origin: Path | None = None
+    jobs: bool = True
 
     @property
     def queue(self) -> Path:
@@ -31,6 +37,11 @@ class Context:
     def archives(self) -> Path:
         """Where sealed archives wait."""
         return self.state / "archives"
+
+    @property
+    def database(self) -> Path:
+        """The built-in server's database."""
+        return (self.origin or self.state) / "server.sqlite"
 
     @property
     def job_file(self) -> Path:
@@ -68,6 +79,8 @@ class Context:
             "server_url": self.server_url,
             "task_id": self.task_id,
             "jobdir": str(self.jobdir),
+            "origin": str(self.origin) if self.origin else None,
+            "jobs": self.jobs,
         }
         path.write_text(json.dumps(fields))
 
@@ -78,4 +91,6 @@ def read_context(path: Path) -> Context:
     fields["settings"] = read_settings(fields["settings"], str(path))
     for name in ("workdir", "state", "runtime", "jobdir"):
         fields[name] = Path(fields[name])
+    if fields["origin"] is not None:
+        fields["origin"] = Path(fields["origin"])
     return Context(**fields)
