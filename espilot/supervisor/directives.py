@@ -9,7 +9,7 @@ from espilot.adapters.control import ControlRouter
 from espilot.core.payload_life import Life, channel_mode
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.wire import envelope
-from espilot.wire.messages import Serve, Ship, Work
+from espilot.wire.messages import Serve, Ship, Used, Work
 
 KILLED_BY_SERVER = 1237
 """Pilot error code of a job that the server ordered to be killed; it concerns that job alone."""
@@ -40,10 +40,13 @@ class Directives:
     def __init__(self, control: ControlRouter) -> None:
         self._control = control
         self._told: dict[str, Directive] = {}
+        self._used: dict[str, Any] = {}
 
     def forget(self, role: str) -> None:
         """The role has a new process, which knows nothing."""
         self._told.pop(role, None)
+        if role == EVENT_SERVER:
+            self._used = {}
 
     def tell_all(self, payload: PayloadKeeper, wanted: Wanted) -> None:
         """Send each role its directive, if it is another one than the role has."""
@@ -56,6 +59,12 @@ class Directives:
             if self._told.get(role) != directive:
                 self._told[role] = directive
                 self.send(role, directive)
+
+    def tell_used(self, totals: dict[str, Any]) -> None:
+        """Let the event-server worker know what the payload has used, when that has changed."""
+        if totals != self._used:
+            self._used = totals
+            self.send(EVENT_SERVER, Used(totals))
 
     def send(self, role: str, message: Any) -> None:
         """Send any message."""

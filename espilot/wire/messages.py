@@ -154,6 +154,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What the payload has used so far, by the names of `core.usage.Totals`."""
+
+    TYPE: ClassVar[str] = "used"
+    totals: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Ship:
     """What the stage-out worker shall do: no output waits longer than this to be packed."""
 
@@ -234,6 +242,6 @@ TYPES: dict[str, type[Any]] = {
         Overdue,
         StorageHealth,
     )
-} | {kind.TYPE: kind for kind in (Serve, Work, Ship, Stop, Bell, Resumed)}
+} | {kind.TYPE: kind for kind in (Serve, Work, Ship, Used, Stop, Bell, Resumed)}
 TYPES |= {kind.TYPE: kind for kind in (StatusRequest, StatusAnswer, Refused)}
 TYPES |= {kind.TYPE: kind for kind in (DrainRequest, DrainAnswer)}

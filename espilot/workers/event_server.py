@@ -8,7 +8,7 @@ process needs no special case.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from espilot.wire.messages import JobPhase, TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.flow import Flow
+from espilot.workers.heartbeat import Heartbeat
 from espilot.workers.resumed_job import ResumedJob
 from espilot.workers.server_access import ServerAccess
 from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
@@ -52,6 +53,7 @@ class EventServerWorker:
         self._next_heartbeat = 0.0
         self._task_over: TaskOver | None = None
         self._final: JobUpdate | None = None
+        self._heart = Heartbeat(child, self.calls, announce=self.announce, beat_soon=self._beat)
         self._resumed = self._find_resumed()
         child.on(Work, self.direct)
         child.on_bell(self.step)
@@ -62,7 +64,7 @@ class EventServerWorker:
 
     def direct(self, work: Work) -> None:
         """Take the supervisor's directive."""
-        self._work = work
+        self._work = replace(work, jobs=work.jobs and self.child.context.jobs)
         self.announce()
         self.step()
 
@@ -117,7 +119,7 @@ class EventServerWorker:
             self._enter(next_phase(self._phase, Event.JOB_GONE))
         else:
             self.announce()
-            self._obey(command)
+            self._heart.obey(command)
 
     def _step_without_job(self, work: Work) -> None:
         if self._task_over is not None:
@@ -132,7 +134,7 @@ class EventServerWorker:
             self._ask_task()
             return
         counts = self.child.queue.counts()
-        facts = {"before": asdict(counts)}
+        facts = {"before": asdict(counts), **self._heart.begin()}
         self._keep_job(job)
         with self.child.queue.moves() as moves:
             moves.set_job(job, Phase.RUNNING, facts)
@@ -206,9 +208,9 @@ class EventServerWorker:
         assert self.record is not None
         job = self.record.job
         if self._final is None:
-            self._final = final_update(
-                self._tally(), code=work.code, diag=work.diag, core_count=job.core_count
-            )
+            tally = self._tally()
+            final = final_update(tally, code=work.code, diag=work.diag, core_count=job.core_count)
+            self._final = self._heart.complete(self.record, final, tally)
         update = self._final
         self._updates.call(
             lambda: self._updates.server.update_job(job, update), partial(self._ended, update)
@@ -296,7 +298,7 @@ class EventServerWorker:
         self.child.log.info("report", "ranges reported", n=len(collected.reports), ended=ended,
                             verified=answered.verified, again=len(answered.fates.again),
                             lost=len(answered.fates.lost))  # fmt: skip
-        self._obey(answered.commands.get(self.record.job.panda_id, ""))
+        self._heart.obey(answered.commands.get(self.record.job.panda_id, ""))
         if ended:
             self._report_size.progressed()
         elif self._report_size.failed():
@@ -319,25 +321,24 @@ class EventServerWorker:
             return
         job, first = self.record.job, self._next_heartbeat == 0.0
         update = self._heartbeat_of("starting" if first else "running")
-        delay_s = NO_JOB_PAUSE_S if first else self.child.settings.server.heartbeat_s
+        delay_s = NO_JOB_PAUSE_S if first else self._heart.period_s(job)
         self._updates.call(
             lambda: self._updates.server.update_job(job, update), partial(self._beaten, delay_s)
         )
 
     def _heartbeat_of(self, state: str) -> JobUpdate:
         assert self.record is not None
-        events = self._tally().events
-        return JobUpdate(state=state, events=events, core_count=self.record.job.core_count)
+        return self._heart.update_of(self.record, state, self._tally())
+
+    def _beat(self) -> None:
+        """An update is due at once."""
+        if self._next_heartbeat > 0.0:
+            self._next_heartbeat = time.monotonic()
+        self.step()
 
     def _beaten(self, delay_s: float, command: str) -> None:
         self._next_heartbeat = time.monotonic() + delay_s
-        self._obey(command)
-
-    def _obey(self, command: str) -> None:
-        for word in ("tobekilled", "softkill"):
-            if word in command.replace(",", " ").split():
-                self.child.log.warning("server", "the server ordered", command=word)
-                self.announce(word)
+        self._heart.obey(command)
 
 
 def input_paths(child: Child) -> dict[str, str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from espilot.errors import MessageError
 from espilot.wire import envelope, messages
-from espilot.wire.messages import Alive, Bound, Hello, Serve, Ship, Stop, Work
+from espilot.wire.messages import Alive, Bound, Hello, Serve, Ship, Stop, Used, Work
 
 EXAMPLES: dict[str, Any] = {
     "hello": Hello("dispatcher", 4711),
@@ -28,6 +28,7 @@ EXAMPLES: dict[str, Any] = {
     "serve": Serve(3, "name", "serve", "drain"),
     "work": Work(17, True, False, True, 1150, "hung"),
     "ship": Ship(0.5),
+    "used": Used({"cpu_s": 1.5}),
     "stop": Stop("drain"),
     "bell": messages.Bell("stageout"),
     "status-request": messages.StatusRequest(),
