@@ -77,8 +77,8 @@ class Dialect(Protocol):
         """Ask what the server holds of the job's ranges."""
         ...
 
-    def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str]:
-        """A heartbeat or the final update."""
+    def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str | None]:
+        """A heartbeat or the final update; None: it was not taken, for its metadata."""
         ...
 
 
@@ -118,7 +118,7 @@ class V1:
             lambda source: stream_statuses(source, f"data.{job.panda_id}", wanted),
         )
 
-    def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str]:
+    def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str | None]:
         parameters = panda_v1.update_job_parameters(job, update, pilot)
         return Exchange(v1_request(panda_v1.UPDATE_JOB, parameters), panda_v1_answers.read_command)
 
@@ -159,7 +159,7 @@ class Legacy:
             lambda source: stream_statuses(source, str(job.panda_id), wanted),
         )
 
-    def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str]:
+    def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str | None]:
         parameters = panda_v1.update_job_parameters(job, update, pilot)
         request = _legacy_request(panda_legacy.UPDATE_JOB, parameters)
         return Exchange(request, panda_legacy.read_command)

@@ -295,6 +295,11 @@ def read_statuses(status: int, body: bytes, panda_id: int) -> Mapping[str, str]:
     return read_status_rows(decode_text(read_answer(status, body)), panda_id)
 
 
-def read_command(status: int, body: bytes) -> str:
-    """The command of an `updateJob` answer; "" when there is none."""
-    return read_command_word(read_data(status, body))
+def read_command(status: int, body: bytes) -> str | None:
+    """The command of an `updateJob` answer, "" when there is none.
+
+    None when the answer has no command at all: the server did not take the update, most likely
+    because its metadata could not be stored.
+    """
+    data = read_data(status, body)
+    return read_command_word(data) if "command" in data else None

@@ -112,8 +112,15 @@ def read_statuses(status: int, body: bytes, panda_id: int) -> Mapping[str, str]:
     return read_status_rows(read_data(status, body), panda_id)
 
 
-def read_command(status: int, body: bytes) -> str:
-    """The command of an `update_job` answer; "" when there is none."""
+def read_command(status: int, body: bytes) -> str | None:
+    """The command of an `update_job` answer, "" when there is none.
+
+    None when the server did not take the update because its metadata could not be stored.
+    """
+    envelope = _read_envelope(status, body)
+    data = decode_text(envelope.get("data"))
+    if envelope.get("success") is True and isinstance(data, dict) and data.get("ErrorDiag"):
+        return None
     return read_command_word(read_data(status, body))
 
 

@@ -212,3 +212,26 @@ def test_two_clients_get_disjoint_ranges(start: Start) -> None:
             mine, yours = pool.map(draw, (first, second), [job for job in jobs if job])
         assert len(mine) + len(yours) == 500
         assert not set(mine) & set(yours)
+
+
+def test_metadata_that_cannot_be_stored(start: Start) -> None:
+    """A final update whose metadata is refused is sent again without it, and ends the job."""
+    with start(metadata_fails={"update_job": 1}) as client:
+        task_id, job = begin(client, 2)
+        client.report(job, [archive(client.acquire_ranges(job, 2))])
+        final = JobUpdate(
+            "finished", 2, more={"meta_data": "{}", "end_time": "2026-01-01 00:00:00"}
+        )
+        assert client.update_job(job, final) == ""
+        assert client.task_status(task_id).state == "finished"
+
+
+def test_an_update_that_fails_quietly_is_doubt(start: Start) -> None:
+    """Success around a failure is no success: the update is to be sent again."""
+    with start(update_job_fails_quietly={"update_job": 1}) as client:
+        client.create_task({"name": "t", "events": 1})
+        job = client.acquire_job()
+        assert job is not None
+        with pytest.raises(ServerUnavailable):
+            client.update_job(job, JobUpdate("running"))
+        assert client.update_job(job, JobUpdate("running")) == ""

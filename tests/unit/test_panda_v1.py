@@ -233,10 +233,11 @@ def test_an_unreadable_list_is_refused() -> None:
         ({"StatusCode": 0, "command": None}, ""),
         ({"StatusCode": "0"}, ""),
         ({"StatusCode": 0, "command": "alreadydone"}, "alreadydone"),
+        ({"StatusCode": 30, "ErrorDiag": "metadata"}, None),
         ('{"StatusCode": 0, "command": "tobekilled"}', "tobekilled"),
     ],
 )
-def test_commands(data: Any, command: str) -> None:
+def test_commands(data: Any, command: str | None) -> None:
     """Commands come as they are; "NULL", null and nothing are none."""
     assert panda_v1_answers.read_command(200, envelope(data)) == command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from espilot.adapters.http.connection import Body, Connection
@@ -14,6 +15,7 @@ from espilot.wire.panda_dialects import DIALECTS, Dialect, Exchange, v1_request
 from espilot.wire.panda_v1 import Pilot
 
 AUTO = "auto"
+METADATA = "meta_data"
 _SMALL_BYTES = 2**16
 T = TypeVar("T")
 
@@ -78,8 +80,18 @@ class PandaServer:
         return self._say(lambda dialect: dialect.range_statuses(job, wanted))
 
     def update_job(self, job: Job, update: JobUpdate) -> str:
-        """A heartbeat or the final update; the command, "" when there is none."""
-        return self._say(lambda dialect: dialect.update_job(job, update, self._pilot))
+        """A heartbeat or the final update; the command, "" when there is none.
+
+        An update whose metadata the server cannot store is sent again without it.
+        """
+        command = self._say(lambda dialect: dialect.update_job(job, update, self._pilot))
+        if command is None and METADATA in update.more:
+            more = {name: value for name, value in update.more.items() if name != METADATA}
+            bare = replace(update, more=more)
+            command = self._say(lambda dialect: dialect.update_job(job, bare, self._pilot))
+        if command is None and self.dialect == "v1":
+            raise ServerUnavailable("server could not take the job update")
+        return command or ""
 
     def task_status(self, task_id: int) -> TaskStatus:
         """The state of a task; only the built-in server has it."""
