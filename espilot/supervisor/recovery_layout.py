@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from espilot.errors import UsageError
+
 JOB, RUN, ARCHIVES = "job.json", "run.json", "archives"
 """Names in a spare, and in a state directory."""
 LOCK = "lock"
@@ -43,9 +45,12 @@ def is_spare(path: Path) -> bool:
 
 
 def find_spares(path: Path) -> list[Path]:
-    """The spares at `path`: itself, or those in it, by name."""
-    if is_spare(path):
-        return [path]
-    if not path.is_dir():
-        return []
-    return sorted(entry for entry in path.iterdir() if is_spare(entry))
+    """The spares at `path`: itself, or those in it, by name. `UsageError` if we may not look."""
+    try:
+        if is_spare(path):
+            return [path]
+        if not path.is_dir():
+            return []
+        return sorted(entry for entry in path.iterdir() if is_spare(entry))
+    except OSError as error:
+        raise UsageError(f"cannot look into {path}: {error.strerror}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class StateDir:
     def close(self) -> None:
         """Remove the runtime directory and the channel, and let the next pilot in."""
         remove_path(self.runtime)
-        remove_channel(read_record(self.path))
+        remove_channels(read_record(self.path))
         (self.path / "pilot.json").unlink(missing_ok=True)
         os.close(self._lock)
 
@@ -77,11 +77,13 @@ class StateDir:
         if isinstance(run_id, str) and run_id:
             # Its launcher ends a payload; only when both were killed at once is something left.
             kill_until_gone(lambda: carriers(run_id), KILL_S)
-        remove_channel(record)
+        remove_channels(record)
         # Socket paths have 107 bytes at most, so the directory is not below the work directory.
-        runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
+        runtime = Path("/tmp", f"{RUNTIME_PREFIX}{uuid.uuid4().hex[:12]}")
         record = {"pid": os.getpid(), "runtime": str(runtime)}
+        # Written down before it is there: whoever comes after our death finds it.
         write_atomically(self.path / "pilot.json", json.dumps(record))
+        runtime.mkdir(mode=0o700)
         return runtime
 
 
@@ -91,7 +93,10 @@ def find_state(path: Path) -> Path:
     `UsageError` when there is none at `path`; nothing is made.
     """
     places = (path, path / "state", noted_state(path))
-    found = next((each for each in places if each and (each / RECORD).is_file()), None)
+    try:
+        found = next((each for each in places if each and (each / RECORD).is_file()), None)
+    except OSError as error:
+        raise UsageError(f"cannot look into {path}: {error.strerror}") from error
     if found is not None:
         return found.resolve()
     if not path.is_dir():
@@ -108,20 +113,35 @@ def noted_state(workdir: Path) -> Path | None:
     return Path(state) if isinstance(state, str) else None
 
 
-def note_payload(state: Path, *, run_id: str, channel: str) -> None:
-    """Write down how the payload that is about to start can be found, and its channel."""
-    record = read_record(state) | {"run_id": run_id, "channel": channel}
+def note_channel(state: Path, channel: str) -> None:
+    """Write down the name of a channel that is about to be opened.
+
+    The one before stays noted: its socket may still be there.
+    """
+    record = read_record(state)
+    record["channels"] = [*channels_of(record)[-1:], channel]
     write_atomically(state / "pilot.json", json.dumps(record))
 
 
-def remove_channel(record: dict[str, Any]) -> None:
-    """Remove the socket of the last channel, when no dispatcher lived to do it."""
-    channel = record.get("channel")
-    if not isinstance(channel, str) or not channel or "/" in channel:
-        return
-    path = Path(f"/tmp/zmq_{channel}")
-    if path.is_socket():
-        path.unlink(missing_ok=True)
+def note_payload(state: Path, *, run_id: str) -> None:
+    """Write down how the payload that is about to start can be found."""
+    record = read_record(state) | {"run_id": run_id}
+    write_atomically(state / "pilot.json", json.dumps(record))
+
+
+def channels_of(record: dict[str, Any]) -> list[str]:
+    """The newest channels of a pilot, the last one last; what is no name of a file is left out."""
+    channels = record.get("channels")
+    names = channels if isinstance(channels, list) else []
+    return [name for name in names if isinstance(name, str) and name and "/" not in name]
+
+
+def remove_channels(record: dict[str, Any]) -> None:
+    """Remove the sockets of the last channels, when no dispatcher lived to do it."""
+    for channel in channels_of(record):
+        path = Path(f"/tmp/zmq_{channel}")
+        if path.is_socket():
+            path.unlink(missing_ok=True)
 
 
 def read_record(state: Path) -> dict[str, Any]:
