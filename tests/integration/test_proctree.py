@@ -114,6 +114,20 @@ def test_strange_command_name(family: Family) -> None:
     assert process.alive
 
 
+def test_lesson_31_cpu_time_of_a_strangely_named_process(family: Family) -> None:
+    """A process named `a b)` that never waited for a child has its CPU time."""
+    code = (
+        "open('/proc/self/comm', 'w').write('a b)')\n"
+        "import signal, time\n"
+        "while time.process_time() < 0.3: pass\n"
+        "print('up', flush=True)\nsignal.pause()\n"
+    )
+    child = family.start(code)
+    sample = proctree.TreeSampler(child.pid).sample()
+    assert (sample.processes, sample.pids) == (1, (child.pid,))
+    assert 0.25 < sample.cpu_s < 2.0
+
+
 def test_missing_process() -> None:
     """A process that does not exist is None, its descendants none, its sample empty."""
     pid = subprocess.Popen(["true"])
