@@ -103,13 +103,14 @@ def older_page(path: Path) -> Path:
     return path.with_name(path.name + ".1")
 
 
-def read_lines(path: Path, word: str = "") -> Iterator[dict[str, Any]]:
-    """The lines of both pages, in the order of writing; with `word` only those that contain it.
+def read_lines(path: Path, words: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """The lines of both pages, in the order of writing; with `words` those that hold one of them.
 
     Torn and strange lines are skipped; a file that is not there has none. `OSError` when there is
     a file that cannot be read.
     """
-    sought = json.dumps(word)[1:-1].encode()
+    # As they stand in the file, so that most lines need not be parsed.
+    sought = [_ENCODE(word).encode() for word in words]
     for page in (older_page(path), path):
         try:
             file = page.open("rb")
@@ -117,9 +118,10 @@ def read_lines(path: Path, word: str = "") -> Iterator[dict[str, Any]]:
             continue
         with file:
             for data in file:
-                line = _parse(data) if sought in data else None
-                if line is not None:
-                    yield line
+                if not sought or any(each in data for each in sought):
+                    line = _parse(data)
+                    if line is not None:
+                        yield line
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from espilot import __version__
-from espilot.cli import drain, exit_codes, recover, run_command, server
+from espilot.cli import drain, dump, exit_codes, explain, recover, run_command, server, status
 from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
 
 EXAMPLES = """\
 examples:
   espilot run --local etc/jobs/zmumu.toml
       run a job on this machine, server and storage included
+  espilot status
+      how the pilot of ./espilot-work stands, alive or dead
+  espilot explain 1-1795320398-1795320397-22-3
+      what happened to one event range
   espilot drain --deadline 30s
       end a running pilot early, losing nothing
   espilot recover espilot-work
@@ -48,6 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     run_command.add_parser(commands).set_defaults(run=run_command.run)
     recover.add_parser(commands).set_defaults(run=recover.run)
+    status.add_parser(commands).set_defaults(run=status.run)
+    explain.add_parser(commands).set_defaults(run=explain.run)
+    dump.add_parser(commands).set_defaults(run=dump.run)
     drain.add_parser(commands).set_defaults(run=drain.run)
     server.add_parser(commands).set_defaults(run=server.run)
     return parser
