@@ -17,7 +17,6 @@ PAYLOAD_MISBEHAVES = 1227
 WORK_DIR_TOO_LARGE = 1104
 STDOUT_TOO_LARGE = 1106
 OUTPUT_TOO_LARGE = 1124
-REACHED_MAX_TIME = 1213
 
 _SIZE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
 _TIME_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -147,21 +146,6 @@ def no_progress(still_s: float, in_hand: int, limit_s: float) -> Verdict | None:
         code=PAYLOAD_MISBEHAVES,
         text=f"the payload has {in_hand} ranges in hand and none ended for {still}, "
         f"the limit is {limit}",
-    )
-
-
-def wall_time(elapsed_s: float, limit_s: float) -> Verdict | None:
-    """The run from its start until now."""
-    if not 0 < limit_s < elapsed_s:
-        return None
-    elapsed, limit = time_texts(elapsed_s, limit_s)
-    return Verdict(
-        rule="wall-time",
-        value=elapsed_s,
-        limit=limit_s,
-        action="end-job",
-        code=REACHED_MAX_TIME,
-        text=f"the run has lasted {elapsed}, the limit is {limit}",
     )
 
 

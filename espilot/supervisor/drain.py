@@ -177,9 +177,10 @@ class Drain:
 
     def _end_s(self, plan: Plan, now: float) -> float:
         """How long all the rest is waited for; without a deadline beyond any reason."""
-        if plan.left_s is not None:
-            return plan.left_s - plan.exit_s
         assert self._first is not None
+        if plan.left_s is not None:
+            # As it was planned at first: cut to the time left again and again it would vanish.
+            return plan.left_s - max(plan.exit_s, self._first.exit_s)
         return self._begun_at + self._first.total_s + self._settle_s - now
 
     def _left_s(self, now: float) -> float | None:

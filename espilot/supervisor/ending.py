@@ -8,13 +8,34 @@ from functools import partial
 
 from espilot.adapters.loop import Loop
 from espilot.core.restart import stop_order
+from espilot.errors import LocalError
+from espilot.logs import Log
+from espilot.queue.store import Queue
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.roles import STOP_S, Roles
+from espilot.supervisor.spare import spare
 from espilot.wire.messages import Stop
+from espilot.workers.context import Context
 
 HURRY_S = 0.5
 """So long a role may take to end when there is no time."""
+
+
+def complete(outcome: Outcome, context: Context, queue: Queue, log: Log) -> None:
+    """When all roles have ended: the last counts, and what is not shipped is spared."""
+    outcome.complete(queue.counts())
+    if not context.settings.recovery_dir:
+        return
+    try:
+        target = spare(context, queue)
+    except LocalError as error:
+        log.error("spare", "archives not spared", error=error)
+        return
+    if target is not None:
+        log.warning("spare", "archives spared", to=target)
+        text = f"archives that wait for the storage are in {target}, for espilot recover"
+        outcome.reason = f"{outcome.reason}; {text}" if outcome.reason else text
 
 
 class Closing:
@@ -52,10 +73,11 @@ class Closing:
             if payload.kill_at is None:
                 payload.terminate(time.monotonic())
             return
-        for name in stop_order():
-            if self._roles.unwant(name):
-                self._send(name, Stop())
-                self._roles.terminate(name)
-                self._loop.call_later(self._patience_s, partial(self._roles.kill, name))
-                return
-        self._loop.stop()
+        running = [name for name in stop_order() if self._roles.unwant(name)]
+        # One after the other, so that each can hand over; without time all at once.
+        for name in running if self._patience_s < STOP_S else running[:1]:
+            self._send(name, Stop())
+            self._roles.terminate(name)
+            self._loop.call_later(self._patience_s, partial(self._roles.kill, name))
+        if not running:
+            self._loop.stop()

@@ -13,7 +13,7 @@ from espilot.wire.messages import Alive
 from espilot.workers.context import Context
 
 OUTPUT_BYTES = 1e6
-"""Size of an output before the first archive is known."""
+"""Size of an output before the first one is known."""
 
 
 class Figures:
@@ -70,7 +70,10 @@ class Figures:
         )
 
     def _output_bytes(self, counts: Counts) -> float:
-        return counts.bytes / counts.finished if counts.finished else OUTPUT_BYTES
+        if counts.finished:
+            return counts.bytes / counts.finished
+        done, _ = self._queue.done() if counts.done else ([], 0)
+        return sum(row.size_bytes for row in done) / len(done) if done else OUTPUT_BYTES
 
     def _number(self, role: str, name: str) -> float | None:
         value = self._facts.get(role, {}).get(name)

@@ -57,7 +57,6 @@ class Monitor:
         self._to_cut: list[Path] = []
         self._former_largest: LargestFile | None = None
         self._told: dict[str, float] = {}
-        self._started = time.monotonic()
         self._suspended_s = 0.0
         self._idle_since: float | None = None
         self._outcomes, self._outcome_mono = -1, 0.0
@@ -83,7 +82,6 @@ class Monitor:
     def suspended(self, gap_s: float) -> None:
         """The machine slept: no clock of ours ran."""
         self._suspended_s += gap_s
-        self._started += gap_s
         self._seen_mono += gap_s
         self._outcome_mono += gap_s
         self.usage.pause()
@@ -112,10 +110,9 @@ class Monitor:
         now: float,
     ) -> Verdict | None:
         """Take what was measured, have the next measured; the first verdict found."""
-        verdict = limits.wall_time(now - self._started, self._limits.wall_s)
-        disk = self._disk.take()
+        verdict, disk = None, self._disk.take()
         if disk is not None:
-            verdict = self._judge_disk(disk, payload, counts) or verdict
+            verdict = self._judge_disk(disk, payload, counts)
         if payload is not None:
             verdict = self._look_at_payload(payload, counts, last_message_mono, now) or verdict
         self._measure(payload, now)

@@ -26,7 +26,8 @@ from espilot.queue.store import Queue
 from espilot.supervisor.deadlines import DeadlineWatch
 from espilot.supervisor.directives import KILLED_BY_SERVER, Directives, Wanted
 from espilot.supervisor.drain import Drain
-from espilot.supervisor.ending import HURRY_S, Closing
+from espilot.supervisor.ending import HURRY_S, Closing, complete
+from espilot.supervisor.escalation import Escalation
 from espilot.supervisor.figures import Figures
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.monitor import Monitor
@@ -45,6 +46,7 @@ from espilot.wire.messages import (
     Hello,
     JobPhase,
     Listening,
+    Overdue,
     Resumed,
     Settled,
     StorageHealth,
@@ -81,13 +83,8 @@ class Supervisor:
         self._people = People(self._control, log)
         self._payload = self._new_keeper()
         self._figures = Figures(context, self._queue)
-        self._drain = Drain(
-            self,
-            DeadlineWatch(context, log),
-            log,
-            loop=self._loop,
-            settle_s=context.settings.limits.settle_s,
-        )
+        watch, settle_s = DeadlineWatch(context, log), context.settings.limits.settle_s
+        self._drain = Drain(self, watch, log, loop=self._loop, settle_s=settle_s)
         self._people.on(DrainRequest, self._drain.asked)
         self._standing.show(self._people, self._snapshot, self._monitor, self._roles)
         self._closing = Closing(
@@ -102,6 +99,7 @@ class Supervisor:
             Bound: lambda bound: self._payload.bound(bound.epoch),
             Settled: self._channel_settled,
             StorageHealth: self._storage_changed,
+            Overdue: Escalation(context, self._payload, self._monitor, log, self._loop).overdue,
             Resumed: partial(tell_resumed, log),
         }
         self._job = JobPhase(0, 0, "")
@@ -196,7 +194,8 @@ class Supervisor:
         state = str(over.status.get("state", ""))
         if state == "running":
             state = "drained" if self._drain.begun and not self._ending[0] else "failed"
-        self._finish(Outcome(state=state, task=over.status, reason=self._ending[1]))
+        reason = self._ending[1] or (self._drain.reason if state == "drained" else "")
+        self._finish(Outcome(state=state, task=over.status, reason=reason))
 
     def _storage_changed(self, health: StorageHealth) -> None:
         self._log.warning("storage", "storage health", state=health.state, reason=health.reason)
@@ -212,9 +211,7 @@ class Supervisor:
     # -- directives -----------------------------------------------------------------------------
 
     def _direct_all(self) -> None:
-        storage = self._storage
-        if storage == "ok" and not self._monitor.gate.is_open:
-            storage = "trouble"  # in both nothing is handed out or fetched, and outcomes are taken
+        storage = self._monitor.gate.narrow(self._storage)
         wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending)
         self._directives.tell_all(self._payload, wanted)
 
@@ -341,10 +338,9 @@ class Supervisor:
         if self._waiting and not counts.sent:
             # The payload waits for us, not we for it.
             self._last_message = now
-        was_open = self._monitor.gate.is_open
         verdict = self._monitor.look(payload, counts, last_message_mono=self._last_message, now=now)
-        if self._monitor.gate.is_open is not was_open:
-            self._direct_all()
+        self._directives.tell_used(self._monitor.resources())
+        self._direct_all()  # the disk may have become full, or empty again
         if verdict is None and payload is not None:
             verdict = self._monitor.look_at_end(counts, self._job.phase, now)
         if verdict is not None:
@@ -388,10 +384,10 @@ class Supervisor:
 
     def _close(self) -> None:
         self._monitor.close()
-        if self._closing.outcome is not None:
-            self._closing.outcome.complete(self._queue.counts())
         sweep_strangers(set())
         process.reap()
+        if self._closing.outcome is not None:
+            complete(self._closing.outcome, self._context, self._queue, self._log)
         self._queue.close()
         self._control.close()
         self._signals.close()

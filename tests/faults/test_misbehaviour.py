@@ -274,14 +274,6 @@ def test_output_over_its_limit_fails_its_range(runner: Runner) -> None:
     assert require_some_failed(run, EVENTS, "2000") == EVENTS
 
 
-def test_wall_time_ends_the_run(runner: Runner) -> None:
-    """At the wall time the run ends; what was made is reported, the rest is free again."""
-    run = start(runner, "--delay-ms 20", events=2000, limits={"wall_s": 2.0})
-    assert run.end() == 1
-    assert re.search(r"the run has lasted \d+(\.\d+)? s, the limit is 2(\.0+)? s", run.log)
-    require_rest_is_free(run, 2000)
-
-
 def test_eaten_memory_does_no_harm(runner: Runner) -> None:
     """A payload that takes memory within what there is ends as any other."""
     start(runner, "--eat-memory 50M").require_finished(EVENTS)

@@ -49,16 +49,6 @@ def test_no_limit(
     assert rule(10**18, 0) is None
 
 
-def test_wall_time() -> None:
-    """A run longer than its limit ends the job with 1213."""
-    verdict = limits.wall_time(7500.0, 7200.0)
-    assert verdict is not None
-    assert (verdict.code, verdict.action) == (1213, "end-job")
-    assert verdict.text == "the run has lasted 2.1 h, the limit is 2.0 h"
-    assert limits.wall_time(7200.0, 7200.0) is None
-    assert limits.wall_time(1e9, 0.0) is None
-
-
 def test_free_space() -> None:
     """Free space below the least value ends the job with 1098; here small is bad."""
     verdict = limits.free_space(400_000_000, 10**9)
