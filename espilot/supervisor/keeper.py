@@ -14,6 +14,7 @@ from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, S
 from espilot.errors import EspilotError
 from espilot.logs import Log
 from espilot.supervisor.payload import PayloadProcess
+from espilot.supervisor.statedir import note_channel
 from espilot.wire.messages import Settled
 from espilot.workers.context import Context
 
@@ -138,6 +139,7 @@ class PayloadKeeper:
     def _open_channel(self) -> None:
         self.epoch += 1
         self.channel = f"{CHANNEL_PREFIX}{uuid.uuid4().hex}"
+        note_channel(self._context().state, self.channel)
         self.changed()
 
     def _start(self) -> None:

@@ -57,7 +57,7 @@ class PayloadProcess:
             remove=[Path(f"/tmp/zmq_{channel}"), context.runtime],
         )
         env = payload_environment(context, epoch, channel, self.run_id)
-        note_payload(context.state, run_id=self.run_id, channel=channel)
+        note_payload(context.state, run_id=self.run_id)
         self.started = time.monotonic()
         with context.log_file.open("ab") as log_file:
             self.child = process.spawn(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from espilot.config import Settings, TaskConfig
 from espilot.errors import LocalError, UsageError
 from espilot.model import EventRange, Job
 from espilot.queue.store import Queue
+from espilot.supervisor import statedir
 from espilot.supervisor.resume import note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.workers.context import Context
@@ -106,3 +109,27 @@ def test_finished_task_with_unreported_work_is_kept(state: StateDir) -> None:
     queue.close()
     note_run(context, "failed")
     assert prepare_state(context)
+
+
+def test_noted_channels_are_removed(tmp_path: Path) -> None:
+    """The sockets of a dead pilot's last two channels go; what is no socket of ours stays."""
+    names = [f"test-{uuid.uuid4().hex}" for _ in range(3)]
+    paths = [Path(f"/tmp/zmq_{name}") for name in names]
+    sockets = [socket.socket(socket.AF_UNIX) for _ in names]
+    for each, path in zip(sockets, paths, strict=True):
+        each.bind(str(path))
+        each.close()
+    first = StateDir(tmp_path)
+    for name in names:
+        statedir.note_channel(tmp_path, name)
+    first.close()
+    try:
+        assert [path.exists() for path in paths] == [True, False, False]
+    finally:
+        paths[0].unlink()
+
+
+def test_damaged_record_of_channels_is_ignored() -> None:
+    """Names that are no names of sockets in /tmp are left out."""
+    assert statedir.channels_of({"channels": ["a/../b", 3, "", "x"]}) == ["x"]
+    assert statedir.channels_of({"channels": "x"}) == []
