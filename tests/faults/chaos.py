@@ -38,9 +38,9 @@ WEIGHTS = {
     "event-server": 4,
     "stageout": 4,
     "builtin-server": 2,
-    "launcher": 1,
-    "payload": 2,
-    "client": 3,
+    "launcher": 3,
+    "payload": 4,
+    "client": 6,
     "supervisor": 3,
     "everything": 1,
 }
