@@ -20,9 +20,9 @@ MAIN = "storage"
 def open_storages(settings: Settings, url: str, directory: Path) -> dict[str, Storage]:
     """Make the storages for outputs by the name of their endpoint, in the order of their use.
 
-    `url` is where outputs go first, by the endpoint that has this location, else by the endpoint
-    `storage`; empty leaves the order to the activities. Files that settings name count from
-    `directory`. `ConfigError` tells what cannot be used.
+    `url` is where outputs go first, by the endpoint `storage` where the settings have it, else by
+    one that has this location; empty leaves the order to the activities. Files that settings name
+    count from `directory`. `ConfigError` tells what cannot be used.
     """
     opened = {
         name: _open(name, config, settings, directory)
@@ -32,13 +32,20 @@ def open_storages(settings: Settings, url: str, directory: Path) -> dict[str, St
     activities = {name: settings.endpoints[name].activities for name in opened}
     order = list(order_endpoints(activities))
     if url:
-        main = next((name for name in opened if location_of(opened[name]) == url), MAIN)
+        main = _endpoint_at(url, {name: opened[name] for name in (*order, *opened)}, settings)
         if main == MAIN:
             config = replace(settings.endpoints.get(MAIN, EndpointConfig()), url=url)
             opened[MAIN] = _open(MAIN, config, settings, directory)
         rest = order if main in order else [n for n in order if "es_failover" in activities[n]]
         order = [main, *(name for name in rest if name != main)]
     return {name: opened[name] for name in order}
+
+
+def _endpoint_at(url: str, opened: dict[str, Storage], settings: Settings) -> str:
+    """Name the endpoint that a URL means."""
+    if MAIN in settings.endpoints:
+        return MAIN
+    return next((name for name, each in opened.items() if location_of(each) == url), MAIN)
 
 
 def location_of(storage: Storage) -> str:

@@ -21,6 +21,7 @@ import pytest
 
 START_S = 60.0
 LOOK_EVERY_S = 0.05
+BUCKET = "contract"
 ACCESS, SECRET = "espilot-test-key", "espilot-test-secret"
 
 

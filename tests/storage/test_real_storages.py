@@ -8,20 +8,12 @@ from pathlib import Path
 
 import pytest
 import real_servers
-from real_servers import Server
+from real_servers import BUCKET, Server
 
 from espilot.adapters.storage import Endpoint, open_endpoint
 from espilot.adapters.storage.contract import CHECKS, Subject
 
-BUCKET = "contract"
 COUNTER = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def seaweedfs() -> Iterator[Server]:
-    with real_servers.seaweedfs() as server:
-        real_servers.make_bucket(server, BUCKET)
-        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,22 @@
+"""What tests with real storage servers share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import real_servers
+from real_servers import BUCKET, Server
+
+# The runs of the pilot and their accounting are those of the fault tests.
+sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[Server]:
+    """An object store with an empty bucket."""
+    with real_servers.seaweedfs() as server:
+        real_servers.make_bucket(server, BUCKET)
+        yield server
