@@ -1,8 +1,14 @@
-"""The payload's clients as the dispatcher knows them, and what they said in numbers."""
+"""The payload's clients as the dispatcher knows them, and what they say between two commits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from espilot.model import FailedRange, Output
+
+Message = tuple[bytes, bytes, int | None] | tuple[bytes, bytes, int | None, int]
+"""Identity, body, the sender's process at its first message; more is not looked at."""
+Reply = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -25,3 +31,24 @@ class Tally:
     ignored: int = 0
     garbage: int = 0
     handed_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An outcome with its outputs looked at."""
+
+    id: str
+    outputs: tuple[Output, ...]
+    facts: tuple[int | None, float | None, float | None]
+
+
+@dataclass(slots=True)
+class Round:
+    """What the messages since the last commit say and ask for, and the replies to them."""
+
+    reports: list[tuple[Client, bytes]] = field(default_factory=list)
+    outcomes: list[tuple[Client, Done | FailedRange]] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    garbage: list[str] = field(default_factory=list)
+    unwritable: list[tuple[str, FailedRange]] = field(default_factory=list)
+    asked: bool = False

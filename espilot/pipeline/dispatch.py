@@ -14,14 +14,14 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 
 from espilot.core.ahead import Ahead
 from espilot.core.assignment import Assignment
-from espilot.core.clients import Client, Tally
+from espilot.core.clients import Client, Done, Message, Reply, Round, Tally
 from espilot.core.news import News, Tell, say_nothing
 from espilot.errors import MessageError, OutputError
-from espilot.model import EventRange, FailedRange, Output
+from espilot.model import EventRange, FailedRange
 from espilot.ports import Moves, OutputTaker, RangeQueue
 from espilot.wire import payload_native as native
 from espilot.wire import payload_text as text
@@ -35,30 +35,6 @@ OUTPUT_CODE = 1303
 """Pilot error code of an output that cannot be taken (file operation failed)."""
 MAX_NO_MORE = 64
 """Requests of one client that get a *no more* each; a flood need not be answered in full."""
-
-Message = tuple[bytes, bytes, int | None] | tuple[bytes, bytes, int | None, int]
-"""Identity, body, the sender's process at its first message; more is not looked at."""
-Reply = tuple[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """An outcome with its outputs looked at."""
-
-    id: str
-    outputs: tuple[Output, ...]
-    facts: tuple[int | None, float | None, float | None]
-
-
-@dataclass(slots=True)
-class Round:
-    """What one batch of messages asks for, and the replies to it."""
-
-    outcomes: list[tuple[Client, Done | FailedRange]] = field(default_factory=list)
-    replies: list[Reply] = field(default_factory=list)
-    garbage: list[str] = field(default_factory=list)
-    unwritable: list[tuple[str, FailedRange]] = field(default_factory=list)
-    asked: bool = False
 
 
 class Dispatch:
@@ -87,7 +63,9 @@ class Dispatch:
         self.tell: Tell = say_nothing
         self._news = News()
         self._ahead = Ahead(most_ahead)
+        self._written: dict[str, bytes] = {}
         self._suspect = ""
+        self._speaks_text = False
         self._round = Round()
 
     @property
@@ -118,7 +96,8 @@ class Dispatch:
         """Read a batch; the replies may go out at once, before the batch is settled.
 
         They hand out ranges that were committed as sent ahead of the request. The outcomes of the
-        batch are committed by `settle`, and nothing that depends on them is said before.
+        batch are looked at and committed by `settle`, and nothing that depends on them is said
+        before: what text clients report needs no reply, so it need not be understood at once.
         """
         round_ = self._round
         for message in messages:
@@ -126,12 +105,13 @@ class Dispatch:
         if self._ahead.ranges and self.mode == "serve":
             owners = self._assignment.next_owners(min(self.waiting, len(self._ahead.ranges)))
             given = list(zip(owners, self._ahead.pop(len(owners)), strict=True))
-            round_.unwritable = self._reply_ranges(round_, given)
+            round_.unwritable += self._reply_ranges(round_, given)
         replies, round_.replies = round_.replies, []
         return replies
 
     def settle(self, now: float) -> tuple[list[Reply], list[str]]:
         """Commit what was read; returns the other replies and the complaints."""
+        self._read_reports()
         round_, self._round = self._round, Round()
         self._settle(round_, now)
         self._news.publish(self.tell, self.epoch)
@@ -142,9 +122,12 @@ class Dispatch:
         if self._ahead.ranges:
             with self.queue.moves() as moves:
                 moves.return_ranges(self._ahead.clear(), epoch=self.epoch)
+            self._written.clear()
 
     def undeliverable(self, replies: Sequence[Reply]) -> int:
         """These replies did not go out: what their clients hold is ready again; says how many."""
+        # What they reported before counts.
+        self._read_reports()
         lost: list[str] = []
         for identity, _ in replies:
             client = self._clients.get(identity)
@@ -210,22 +193,38 @@ class Dispatch:
         client = self._clients.get(identity)
         if client is None or (pid is not None and pid != client.pid):
             client = self._welcome_client(identity, message, pid)
+        if client.native:
+            self._understand(round_, client, message)
+        elif message == text.READY:
+            round_.asked = True
+            self._assignment.ask(client.key)
+        else:
+            round_.reports.append((client, message))
+
+    def _read_reports(self) -> None:
+        """Understand what text clients have reported since the last time."""
+        round_ = self._round
+        reports, round_.reports = round_.reports, []
+        for client, message in reports:
+            self._understand(round_, client, message)
+
+    def _understand(self, round_: Round, client: Client, message: bytes) -> None:
         try:
             said = native.parse(message) if client.native else text.parse(message)
             kind = type(said)
-            if kind is Ready:
-                round_.asked = True
-                self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
-            elif kind is Finished:
+            if kind is Finished:
                 self._assignment.end(said.id)  # type: ignore[union-attr]
                 round_.outcomes.append((client, self._look(said)))  # type: ignore[arg-type]
+            elif kind is Ready:
+                round_.asked = True
+                self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
             else:
                 self._read_other(round_, client, said)
         except MessageError as error:
             self.tally.garbage += 1
             round_.garbage.append(str(error))
             if client.native:
-                round_.replies.append((identity, native.error(str(error), "message")))
+                round_.replies.append((client.identity, native.error(str(error), "message")))
 
     def _read_other(self, round_: Round, client: Client, said: object) -> None:
         if isinstance(said, Failed):
@@ -245,6 +244,7 @@ class Dispatch:
             self._drop(former)
         key = f"{identity.hex()}:{pid or 0}"
         client = Client(identity, key, pid, native.is_native(message))
+        self._speaks_text = self._speaks_text or not client.native
         self._clients[identity] = client
         self._by_key[key] = client
         return client
@@ -278,6 +278,8 @@ class Dispatch:
             unwritable = self._reply_ranges(round_, given)
         if self._assignment.waiting and (ended or self.mode == "no-more"):
             self._refuse(round_)
+        if self._speaks_text:
+            self._write_ahead()
 
     def _record(
         self, moves: Moves, client: Client, outcome: Done | FailedRange, now: float
@@ -321,6 +323,15 @@ class Dispatch:
         ended = not moves.ready and moves.phase() in EXHAUSTED_PHASES
         return list(zip(owners, found, strict=False)), ended
 
+    def _write_ahead(self) -> None:
+        """Write the replies of the next requests now, while nobody waits for them."""
+        for each in reversed(self._ahead.ranges):
+            if each.id in self._written:
+                return
+            # One that cannot be written is dealt with when a client gets it.
+            with suppress(MessageError):
+                self._written[each.id] = text.range_reply(each)
+
     def _take_suspect(self, moves: Moves, owner: str, now: float) -> list[EventRange]:
         """Nothing else is left and nothing is in hand: the next suspect, alone."""
         suspect = moves.take_suspect(owner, epoch=self.epoch, now=now)
@@ -332,11 +343,8 @@ class Dispatch:
     def _acknowledge(self, round_: Round, recorded: list[tuple[Client, str, bool]]) -> None:
         for client, range_id, booked in recorded:
             if client.native:
-                reply = (
-                    native.ack(range_id)
-                    if booked
-                    else native.error("this range is not in your hands", range_id)
-                )
+                refusal = "this range is not in your hands"
+                reply = native.ack(range_id) if booked else native.error(refusal, range_id)
                 round_.replies.append((client.identity, reply))
             elif not booked:
                 round_.garbage.append(f"outcome of a range that is not sent: {shortened(range_id)}")
@@ -355,7 +363,8 @@ class Dispatch:
                 bunches.setdefault(client.identity, []).append(event_range)
                 continue
             try:
-                round_.replies.append((client.identity, text.range_reply(event_range)))
+                reply = self._written.pop(event_range.id, None) or text.range_reply(event_range)
+                round_.replies.append((client.identity, reply))
             except MessageError as error:
                 failure = FailedRange(event_range.id, False, OUTPUT_CODE, str(error)[:500])
                 unwritable.append((key, failure))

@@ -10,7 +10,8 @@ from espilot.adapters.channel import PayloadChannel, Sending
 from espilot.adapters.loop import Timer
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
-from espilot.pipeline.dispatch import Dispatch, Reply
+from espilot.core.clients import Reply
+from espilot.pipeline.dispatch import Dispatch
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
 from espilot.workers.child import Child

@@ -70,8 +70,8 @@ PURE: Mapping[str, frozenset[str]] = {
 
 OWNERS: Mapping[str, tuple[str, ...]] = {
     "lmdb": ("queue",),
-    "requests": ("adapters.http",),
-    "urllib3": ("adapters.http",),
+    "requests": ("adapters.http", "adapters.storage.dav_session", "adapters.storage.webdav"),
+    "urllib3": ("adapters.http", "adapters.storage.dav_session"),
     "aiohttp": ("server.app",),
     "ijson": ("wire.panda_answers",),
     "zmq": ("adapters.channel", "adapters.control", "adapters.loop", "payload"),
