@@ -50,9 +50,8 @@ class Explanation:
 def explain(range_id: str, lines: Iterable[Line], view: RangeView | None) -> Explanation:
     """The explanation from all lines of the story and the range's row in the queue."""
     told = sorted(lines, key=lambda line: float(line["t"]))
-    mine = [each for each in select_lines(range_id, told)]
     steps: list[Step] = []
-    for line, facts in mine:
+    for line, facts in select_lines(range_id, told):
         t = float(line["t"])
         since_s = t - steps[-1].t if steps else None
         text = sentence(str(line["what"]), facts)

@@ -20,9 +20,10 @@ def duration_text(duration_s: float) -> str:
     whole = int(duration_s)
     if whole < 60:
         return f"{whole} s"
-    for big, small, size, step in (("min", "s", 60, 1), ("h", "min", 3600, 60)):
-        if whole < size * 60 or (big == "h" and whole < 48 * 3600):
-            return f"{whole // size} {big} {whole % size // step} {small}"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
