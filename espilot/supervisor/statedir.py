@@ -116,10 +116,11 @@ def noted_state(workdir: Path) -> Path | None:
 def note_channel(state: Path, channel: str) -> None:
     """Write down the name of a channel that is about to be opened.
 
-    The one before stays noted: its socket may still be there.
+    Those before it stay noted while their sockets are there: a killed dispatcher leaves its own.
     """
     record = read_record(state)
-    record["channels"] = [*channels_of(record)[-1:], channel]
+    left = [name for name in channels_of(record) if channel_path(name).is_socket()]
+    record["channels"] = [*left, channel]
     write_atomically(state / "pilot.json", json.dumps(record))
 
 
@@ -129,17 +130,21 @@ def note_payload(state: Path, *, run_id: str) -> None:
     write_atomically(state / "pilot.json", json.dumps(record))
 
 
+def channel_path(name: str) -> Path:
+    """The socket of a channel."""
+    return Path(f"/tmp/zmq_{name}")
+
+
 def channels_of(record: dict[str, Any]) -> list[str]:
-    """The newest channels of a pilot, the last one last; what is no name of a file is left out."""
+    """The channels that a pilot has noted; what is no name of a file is left out."""
     channels = record.get("channels")
     names = channels if isinstance(channels, list) else []
     return [name for name in names if isinstance(name, str) and name and "/" not in name]
 
 
 def remove_channels(record: dict[str, Any]) -> None:
-    """Remove the sockets of the last channels, when no dispatcher lived to do it."""
-    for channel in channels_of(record):
-        path = Path(f"/tmp/zmq_{channel}")
+    """Remove the sockets that no dispatcher lived to remove."""
+    for path in map(channel_path, channels_of(record)):
         if path.is_socket():
             path.unlink(missing_ok=True)
 

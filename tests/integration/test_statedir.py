@@ -112,21 +112,23 @@ def test_finished_task_with_unreported_work_is_kept(state: StateDir) -> None:
 
 
 def test_noted_channels_are_removed(tmp_path: Path) -> None:
-    """The sockets of a dead pilot's last two channels go; what is no socket of ours stays."""
-    names = [f"test-{uuid.uuid4().hex}" for _ in range(3)]
-    paths = [Path(f"/tmp/zmq_{name}") for name in names]
-    sockets = [socket.socket(socket.AF_UNIX) for _ in names]
-    for each, path in zip(sockets, paths, strict=True):
-        each.bind(str(path))
-        each.close()
+    """The sockets that killed dispatchers left go, all of them; a file of such a name stays."""
+    names = [f"test-{uuid.uuid4().hex}" for _ in range(4)]
+    paths = [statedir.channel_path(name) for name in names]
     first = StateDir(tmp_path)
-    for name in names:
+    for name, path in zip(names[:3], paths[:3], strict=True):
         statedir.note_channel(tmp_path, name)
+        with socket.socket(socket.AF_UNIX) as each:
+            each.bind(str(path))
+    paths[1].unlink()
+    statedir.note_channel(tmp_path, names[3])
+    paths[3].touch()
+    assert statedir.channels_of(statedir.read_record(tmp_path)) == [names[0], names[2], names[3]]
     first.close()
     try:
-        assert [path.exists() for path in paths] == [True, False, False]
+        assert [path.exists() for path in paths] == [False, False, False, True]
     finally:
-        paths[0].unlink()
+        paths[3].unlink()
 
 
 def test_damaged_record_of_channels_is_ignored() -> None:
