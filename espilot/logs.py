@@ -70,8 +70,14 @@ class LineFormatter(logging.Formatter):
 
 
 def open_log(role: str, path: Path | None, *, errors_to_stderr: bool = False) -> Log:
-    """The log of this process: to `path` (or stderr), and warnings also to stderr if asked."""
+    """The log of this process: to `path` (or stderr), and warnings also to stderr if asked.
+
+    Opened again, it takes the place of the former one: no line is written twice.
+    """
     logger = logging.getLogger(f"espilot.{role}.{os.getpid()}")
+    for former in logger.handlers[:]:
+        logger.removeHandler(former)
+        former.close()
     logger.propagate = False
     logger.setLevel(logging.INFO)
     handler: logging.Handler = (

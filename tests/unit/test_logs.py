@@ -30,3 +30,11 @@ def test_unknown_action_is_a_defect(tmp_path: Path) -> None:
 def test_foreign_text_stays_on_its_line(foreign: str) -> None:
     """Control characters, newlines and blanks of a payload cannot forge a line."""
     assert quote(foreign) == repr(foreign)
+
+
+def test_log_opened_again_writes_each_line_once(tmp_path: Path) -> None:
+    """A role that opens its log a second time does not write its lines twice."""
+    path = tmp_path / "pilot.log"
+    open_log("again", path)
+    open_log("again", path, errors_to_stderr=True).info("start", "once")
+    assert path.read_text().count("once") == 1
