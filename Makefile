@@ -1,10 +1,11 @@
-# make run: the demonstration job; make test: everything CI runs; make bench: the figures.
+# make run: the demonstration job; make test: everything CI runs; make bench: the figures;
+# make chaos: kills.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: run test venv lint bench clean
+.PHONY: run test venv lint bench chaos clean
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
@@ -20,6 +21,12 @@ lint: venv
 
 bench: venv
 	$(PY) -m bench
+
+# Random kills for SECONDS; the same SEED makes the same choices. The last line is a JSON object.
+SECONDS ?= 600
+SEED ?= 1
+chaos: venv
+	$(PY) tests/faults/chaos.py --seconds $(SECONDS) --seed $(SEED)
 
 venv: $(STAMP)
 
