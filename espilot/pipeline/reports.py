@@ -75,7 +75,23 @@ def batch_of(archive: Archive) -> ReportBatch:
 
 
 def send(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answered:
-    """Report, and where the answer leaves a doubt ask for the statuses."""
+    """Report, and where the answer leaves a doubt ask for the statuses.
+
+    A server takes only so many ranges of one call: while that gets on, the rest is sent again with
+    the same archives.
+    """
+    answered = _send_once(server, job, batches)
+    while answered.fates.again and (answered.fates.booked or answered.fates.lost):
+        rest = _only(batches, answered.fates.again)
+        further = _send_once(server, job, rest)
+        stuck = further.fates.again == answered.fates.again
+        answered = _join(answered, further)
+        if stuck:
+            break
+    return answered
+
+
+def _send_once(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answered:
     reports = tuple(report for batch in batches for report in batch.ranges)
     answer = server.report(job, batches)
     if answer.accepted is None or needs_statuses(answer.accepted, len(reports)):
@@ -83,6 +99,23 @@ def send(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answe
         fates = read_statuses(reports, server.range_statuses(job, wanted))
         return Answered(fates, answer.commands, verified=True)
     return Answered(read_answer(reports, answer.accepted), answer.commands, verified=False)
+
+
+def _only(batches: Sequence[ReportBatch], ids: frozenset[str]) -> list[ReportBatch]:
+    """The batches with these ranges alone."""
+    kept = [(tuple(r for r in b.ranges if r.id in ids), b.archive) for b in batches]
+    return [ReportBatch(ranges, archive) for ranges, archive in kept if ranges]
+
+
+def _join(first: Answered, then: Answered) -> Answered:
+    """Two answers as one; what the second decides, it decides."""
+    fates = Fates(
+        first.fates.booked | then.fates.booked,
+        then.fates.again,
+        first.fates.lost | then.fates.lost,
+    )
+    verified = first.verified or then.verified
+    return Answered(fates, {**first.commands, **then.commands}, verified)
 
 
 def book(queue: RangeQueue, collected: Collected, fates: Fates) -> int:

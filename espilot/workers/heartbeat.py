@@ -71,8 +71,6 @@ class Heartbeat:
     def update_of(self, record: JobRecord, state: str, tally: Tally) -> JobUpdate:
         """A heartbeat."""
         more = self._fields(record)
-        if self._debug and self._answer:
-            more["stdout"] = self._answer
         cores = record.job.core_count
         return JobUpdate(state, tally.events, core_count=cores, cpu_s=self._cpu_s(record),
                          metrics=self._metrics(tally), more=more)  # fmt: skip
@@ -151,6 +149,8 @@ class Heartbeat:
         began = record.facts.get("began")
         before = record.facts.get("used", {})
         fields = job_metrics.resource_fields(self._used, before, _lasted_s(record))
+        if self._debug and self._answer:
+            fields["stdout"] = self._answer
         if began:
             fields["start_time"] = time.strftime(_TIME, time.gmtime(began))
         return fields

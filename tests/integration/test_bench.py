@@ -18,7 +18,9 @@ CASES = {
     "pipeline": {"40", "80"}
     | {f"memory {role} {n}" for role in (*ROLES, "builtin-server") for n in (40, 80)},
     "rest": {"cpu", "pss"},
-    "server": {f"{d} {what}" for d in ("legacy", "v1") for what in ("requests", "ranges", "slowest")},
+    "server": {
+        f"{name} {what}" for name in ("legacy", "v1") for what in ("requests", "ranges", "slowest")
+    },
     "packing": {"2000 x 50 KiB", "50 x 5 MiB", "inspect"},
 }
 
