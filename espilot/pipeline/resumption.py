@@ -27,11 +27,13 @@ class ResumedQueue(RangeQueue, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the server said, by number of ranges; `orphans` are archives that nobody wants."""
+    """What the server said: numbers of ranges that it holds open for us and has booked, the ids of
+    those that are no longer ours, and the archives that nobody wants.
+    """
 
     held: int = 0
     booked: int = 0
-    given_back: int = 0
+    lost: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
 
 
@@ -49,12 +51,12 @@ def compare(queue: ResumedQueue, record: JobRecord, statuses: Mapping[str, str])
     facts = {name: fact for name, fact in record.facts.items() if name != UNASKED}
     loose = [range_id for state in LOOSE for range_id in queue.ids(state)]
     failures, archives = queue.failures(), queue.archives()
-    gone = [i for i in loose if statuses.get(key_of(i)) not in OPEN]
-    held, booked, given_back = len(loose) - len(gone), 0, 0
+    lost = [i for i in loose if statuses.get(key_of(i)) not in OPEN]
+    held, booked = len(loose) - len(lost), 0
     orphans: list[str] = []
     with queue.moves() as moves:
         moves.set_job(record.job, record.phase, facts)
-        given_back += moves.give_back_ranges(gone)
+        moves.give_back_ranges(lost)
         for failure in failures:
             status = statuses.get(key_of(failure.id))
             if status in BOOKED_AS["fatal" if failure.fatal else "failed"]:
@@ -62,30 +64,31 @@ def compare(queue: ResumedQueue, record: JobRecord, statuses: Mapping[str, str])
             elif status in OPEN:
                 held += 1
             else:
-                given_back += moves.give_back_ranges([failure.id])
+                moves.give_back_ranges([failure.id])
+                lost.append(failure.id)
         for archive in archives:
             if archive.state is ArchiveState.REPORTED:
                 continue
             if any(statuses.get(key_of(i)) in OPEN for i in archive.ids):
                 held += len(archive.ids)
                 continue
-            lost = _close_archive(moves, archive, statuses)
-            booked += len(archive.ids) - lost
-            given_back += lost
-            if lost == len(archive.ids):
+            refused = _close_archive(moves, archive, statuses)
+            booked += len(archive.ids) - len(refused)
+            lost += refused
+            if len(refused) == len(archive.ids):
                 orphans.append(archive.name)
-    return Comparison(held, booked, given_back, tuple(orphans))
+    return Comparison(held, booked, tuple(lost), tuple(orphans))
 
 
-def _close_archive(moves: Moves, archive: Archive, statuses: Mapping[str, str]) -> int:
-    """The server holds none of its ranges as open; returns how many it has not booked either."""
+def _close_archive(moves: Moves, archive: Archive, statuses: Mapping[str, str]) -> list[str]:
+    """The server holds none of its ranges as open; returns those that it has not booked either."""
     booked = BOOKED_AS["finished"]
-    lost = frozenset(i for i in archive.ids if statuses.get(key_of(i)) not in booked)
+    lost = [i for i in archive.ids if statuses.get(key_of(i)) not in booked]
     if archive.state is ArchiveState.PACKED:
         if len(lost) == len(archive.ids):
             moves.abandon_archive(archive.name)
-            return len(lost)
+            return lost
         # It was shipped and reported; only our own note of it is missing.
         moves.staged(archive.name, storage_id=0)
-    moves.reported(archive.name, refused=lost)
-    return len(lost)
+    moves.reported(archive.name, refused=frozenset(lost))
+    return lost

@@ -19,6 +19,7 @@ from espilot.adapters.archive import Manifest, manifest_path, verify
 from espilot.adapters.disk import remove_path
 from espilot.adapters.leftovers import Leftovers, remove_leftovers
 from espilot.adapters.state_files import read_boot_id, read_job, read_object, write_object
+from espilot.adapters.story import NAME, Story
 from espilot.core.job import Phase
 from espilot.errors import LocalError
 from espilot.logs import Log
@@ -102,6 +103,7 @@ def take_up(context: Context) -> Found:
     try:
         ranges = {state.value: len(queue.ids(state)) for state in RangeState}
         repaired = repair(queue, is_whole, final_phase=Phase.ENDING, now=time.time())
+        tell_story(context, repaired)
         record = queue.job()
         return Found(
             panda_id=record.job.panda_id if record else 0,
@@ -114,6 +116,18 @@ def take_up(context: Context) -> Found:
         )
     finally:
         queue.close()
+
+
+def tell_story(context: Context, repaired: Repair) -> None:
+    """What became of ranges, for people; a story that cannot be written is no reason to stop."""
+    story = Story(context.state / NAME, "supervisor")
+    for ids, why in (
+        (repaired.returned, "its pilot died"),
+        (repaired.lost, "its output is missing or short"),
+    ):
+        if ids:
+            story.tell("returned", ids, why=why)
+    story.flush()
 
 
 def is_whole(row: DoneRange) -> bool:

@@ -11,6 +11,7 @@ from espilot.model import DoneRange, JobRecord, JobUpdate
 from espilot.pipeline.resumption import Comparison, compare, live_keys
 from espilot.wire.messages import Resumed
 from espilot.workers.flow import Conversation, Flow
+from espilot.workers.telling import tell_given_back
 
 KILLED = "tobekilled"
 Answer = tuple[str, Mapping[str, str]]
@@ -48,17 +49,20 @@ class ResumedJob:
         gone = KILLED in command and not found.held
         self._remove_outputs([row for row in done if child.queue.state(row.id) is None])
         child.log.info("recover", "the server was asked about the job", held=found.held,
-                       booked=found.booked, given_back=found.given_back, gone=gone,
+                       booked=found.booked, given_back=len(found.lost), gone=gone,
                        orphans=len(found.orphans))  # fmt: skip
         self._tell(found, gone)
         self._then(command, gone)
 
     def _tell(self, found: Comparison, gone: bool) -> None:
         log, panda_id = self._worker.child.log, self._record.job.panda_id
+        tell_given_back(
+            self._worker.child.story, found.lost, "the server no longer held it for this job"
+        )
         for name in found.orphans:
             log.warning("recover", "orphan: the server no longer wants this archive", name=name)
         self._worker.child.send(
-            Resumed(panda_id, found.held, found.booked, found.given_back, len(found.orphans), gone)
+            Resumed(panda_id, found.held, found.booked, len(found.lost), len(found.orphans), gone)
         )
         self._worker.child.ring("stageout")
 

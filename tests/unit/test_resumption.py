@@ -110,7 +110,7 @@ def test_what_the_server_does_not_hold_goes_back(rows: Rows) -> None:
     """Ranges that the server took back, or has booked otherwise, are deleted here."""
     rows.states = {RangeState.READY: ids(1), RangeState.SENT: ids(2), RangeState.DONE: ids(3)}
     rows.failed = [FailedRange(*ids(4), False, 1, "")]
-    assert run(rows, said(ready=(1,), finished=(2, 4))) == Comparison(given_back=4)
+    assert run(rows, said(ready=(1,), finished=(2, 4))) == Comparison(lost=ids(1, 2, 3, 4))
     assert rows.moved == [("back", each) for each in ids(1, 2, 3, 4)]
 
 
@@ -138,7 +138,7 @@ def test_orphans_are_named(rows: Rows) -> None:
         Archive("c.tar", ids(4), 10, "0", 1, ArchiveState.REPORTED),
     ]
     found = run(rows, {})
-    assert found == Comparison(given_back=3, orphans=("a.tar", "b.tar"))
+    assert found == Comparison(lost=ids(1, 2, 3), orphans=("a.tar", "b.tar"))
     assert rows.moved == [("abandon", "a.tar"), ("reported", "b.tar", frozenset(ids(3)))]
 
 
