@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class Assignment:
@@ -90,6 +90,13 @@ class Assignment:
         if client not in self._held:
             return ()
         return [range_id for range_id, holder in self._holder.items() if holder == client]
+
+    def hands(self, clients: Iterable[str]) -> dict[str, list[str]]:
+        """What each of these clients holds, in the order in which it was given."""
+        hands: dict[str, list[str]] = {client: [] for client in clients}
+        for range_id, holder in self._holder.items():
+            hands.setdefault(holder, []).append(range_id)
+        return hands
 
     def holds(self, range_id: str) -> bool:
         """Whether a range is in some client's hand."""

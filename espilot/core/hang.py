@@ -183,15 +183,19 @@ class RangeWatch:
             return self._cap_s
         return min(self._cap_s, max(self._factor * self.durations.median_s, self._floor_s))
 
+    def is_due(self, now_mono: float) -> bool:
+        """Whether a look would be taken."""
+        return self._looked_mono is None or now_mono - self._looked_mono >= self.LOOK_S
+
     def look(self, now_mono: float, hands: Mapping[str, Sequence[str]], ended: int) -> list[Held]:
         """What is held too long; told again at each look.
 
         `hands` has every connected client with the ranges it holds, the oldest first; `ended` is
         the number of outcomes so far.
         """
-        pause_s = 0.0 if self._looked_mono is None else now_mono - self._looked_mono
-        if self._looked_mono is not None and pause_s < self.LOOK_S:
+        if not self.is_due(now_mono):
             return []
+        pause_s = 0.0 if self._looked_mono is None else now_mono - self._looked_mono
         self._looked_mono = now_mono
         pause_s = pause_s if pause_s <= self.GAP_S else 0.0
         self._awake_s += pause_s

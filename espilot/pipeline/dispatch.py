@@ -83,14 +83,10 @@ class Dispatch:
         """Clients that have said something and are not known to be gone."""
         return len(self._clients)
 
-    def handle(self, messages: Iterable[Message], now: float) -> tuple[list[Reply], list[str]]:
-        """Read and settle a batch of messages; returns replies and complaints to log.
-
-        The replies may be sent: what they say is committed.
-        """
-        at_once = self.read(messages)
-        replies, garbage = self.settle(now)
-        return at_once + replies, garbage
+    def hands(self) -> list[tuple[Client, list[str]]]:
+        """Every client with what it holds, the oldest first."""
+        hands = self._assignment.hands(self._by_key)
+        return [(client, hands[key]) for key, client in self._by_key.items()]
 
     def read(self, messages: Iterable[Message]) -> list[Reply]:
         """Read a batch; the replies may go out at once, before the batch is settled.

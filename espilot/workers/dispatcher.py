@@ -15,6 +15,7 @@ from espilot.pipeline.dispatch import Dispatch
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
 from espilot.workers.child import Child
+from espilot.workers.hang_watch import HangWatch
 
 BATCH = 512
 """Messages settled in one transaction; more would keep the first client waiting."""
@@ -54,6 +55,7 @@ class Station:
         self.dispatch.welcome = self._welcome
         self.dispatch.tell = child.story.tell
         self.channel = PayloadChannel(serve.channel)
+        self._hang_watch = HangWatch(settings.payload, self.dispatch, child.send)
         self._pidfds: dict[int, int] = {}
         self._complaints = 0
         self._settling: Timer | None = None
@@ -62,7 +64,8 @@ class Station:
         with child.queue.moves() as moves:
             moves.set_epoch(serve.epoch)
             # Whoever held ranges before this start is dead, also in an earlier run.
-            moves.return_sent(before=serve.epoch)
+            back = moves.return_sent(before=serve.epoch)
+        child.story.tell("returned", back, epoch=serve.epoch, why="who held it is dead")
         child.loop.on_readable(self.channel.socket, self.receive)
 
     def receive(self) -> None:
@@ -97,7 +100,12 @@ class Station:
         """Something changed in the queue: serve who waits."""
         if self.settled is None:
             self._settle()
+            self._hang_watch.look(time.monotonic(), self._read_pending)
             self._tell_facts()
+
+    def _read_pending(self) -> None:
+        self._receive_all()
+        self._settle()
 
     def drain(self) -> None:
         """The payload is reaped: when the channel is silent, its sent ranges become ready."""
@@ -188,6 +196,7 @@ class Station:
             "garbage": tally.garbage,
             "ignored": tally.ignored,
             "last_message_mono": self._last_message,
+            **self._hang_watch.facts,
         }
 
     def _welcome(self) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from queue_oracle import JOB, check_queue, make_range, make_ranges, number_of, range_id
 
+from espilot.core.clients import Message, Reply
 from espilot.errors import OutputError
 from espilot.model import EventRange, Output, RangeState
-from espilot.pipeline.dispatch import MAX_NO_MORE, Dispatch, Reply
+from espilot.pipeline.dispatch import MAX_NO_MORE, Dispatch
 from espilot.queue.moves import Moves
 from espilot.queue.store import Queue
 from espilot.wire import payload_native as native
@@ -45,6 +46,15 @@ class CountingQueue(Queue):
         """One more."""
         self.transactions += 1
         return super().moves()
+
+
+def handle(
+    dispatch: Dispatch, messages: Iterable[Message], now: float
+) -> tuple[list[Reply], list[str]]:
+    """Read and settle a batch; the replies that may be sent, and the complaints."""
+    at_once = dispatch.read(messages)
+    replies, garbage = dispatch.settle(now)
+    return at_once + replies, garbage
 
 
 @pytest.fixture
@@ -83,7 +93,7 @@ def say(
 ) -> list[Reply]:
     """Hand in one batch; the replies."""
     batch = [(identity, message, (pids or {}).get(identity)) for identity, message in messages]
-    return dispatch.handle(batch, 5.0)[0]
+    return handle(dispatch, batch, 5.0)[0]
 
 
 def ids_of(replies: list[Reply], identity: bytes) -> list[str]:
@@ -250,7 +260,7 @@ def test_outcome_of_a_range_that_is_not_sent(queue: CountingQueue, an_id: str) -
         moves.return_ranges([range_id(2)], epoch=1)
     before = check_queue(queue)
     batch = [(A, text.finished(("/w/out",), an_id, 1, 1), None)]
-    _, complaints = dispatch.handle(batch, 5.0)
+    _, complaints = handle(dispatch, batch, 5.0)
     assert len(complaints) == 1 and len(complaints[0]) < 300
     (answer,) = heard(say(dispatch, (B, native.done(an_id, ["/w/o"], cpu_s=1, wall_s=1))), B)
     assert isinstance(answer, PeerError)
@@ -328,7 +338,7 @@ def test_text_garbage(queue: CountingQueue, message: bytes) -> None:
     """Bytes that mean nothing are counted and described shortly; others are served on."""
     put(queue, make_range(1))
     dispatch = dispatch_of(queue)
-    _, complaints = dispatch.handle([(A, message, None), (B, text.READY, None)], 5.0)
+    _, complaints = handle(dispatch, [(A, message, None), (B, text.READY, None)], 5.0)
     assert all(len(c) < 300 and c.isprintable() for c in complaints)
     assert dispatch.tally.garbage + dispatch.tally.ignored == 1
     assert queue.counts().sent == 1
@@ -352,7 +362,7 @@ def test_any_bytes(batch: list[tuple[bytes, bytes]]) -> None:
 
     dispatch = Dispatch(NoQueue(), Taker(), epoch=1, max_held=2)  # type: ignore[arg-type]
     dispatch.mode = "outcomes"
-    dispatch.handle([(i, m, None) for i, m in batch if b"ID:" not in m], 5.0)
+    handle(dispatch, [(i, m, None) for i, m in batch if b"ID:" not in m], 5.0)
 
 
 # -- ranges that cannot be written ------------------------------------------------------------
@@ -511,7 +521,7 @@ def test_last_words_of_a_replaced_client(queue: CountingQueue) -> None:
     dispatch = dispatch_of(queue)
     say(dispatch, (NAMED, text.READY), pids={NAMED: 100})
     batch = [(NAMED, finished(1), 100), (NAMED, text.READY, 200)]
-    assert dispatch.handle(batch, 5.0)[0] == []
+    assert handle(dispatch, batch, 5.0)[0] == []
     assert (queue.counts().done, queue.counts().ready) == (1, 0)
 
 
@@ -612,10 +622,10 @@ def test_unwritable_ahead(queue: CountingQueue) -> None:
     put(queue, make_range(1), bad, make_range(3))
     exhaust(queue)
     dispatch = dispatch_of(queue, most_ahead=4)
-    dispatch.handle([(A, text.READY, None)], 1.0)
-    dispatch.handle([(A, finished(1), None)], 1.001)
+    handle(dispatch, [(A, text.READY, None)], 1.0)
+    handle(dispatch, [(A, finished(1), None)], 1.001)
     assert queue.counts().sent == 2
-    replies, _ = dispatch.handle([(B, text.READY, None)], 1.002)
+    replies, _ = handle(dispatch, [(B, text.READY, None)], 1.002)
     assert ids_of(replies, B) == [range_id(3)]
     assert queue.counts().failed == 1
 

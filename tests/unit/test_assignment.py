@@ -166,6 +166,7 @@ class Random(RuleBasedStateMachine):
         for client in "abcd":
             mine = [r for r, owner in self.hands.items() if owner == client]
             assert list(self.assignment.in_hand(client)) == mine
+            assert self.assignment.hands("abcd")[client] == mine
 
 
 Random.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
