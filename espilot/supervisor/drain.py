@@ -25,6 +25,7 @@ from espilot.wire.messages import DrainAnswer, DrainRequest
 
 LEAST_S = 0.02
 """Less than this is now."""
+LATE_S = 2.0
 
 
 class Run(Protocol):
@@ -158,7 +159,13 @@ class Drain:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(LEAST_S, min([*times, end_s])), self._go_on)
+        due = now + max(LEAST_S, min([*times, end_s]))
+        self._timer = self._loop.call_at(due, lambda: self._on_time(due))
+
+    def _on_time(self, due: float) -> None:
+        """The timer: far too late means that we were suspended, which the next look is told of."""
+        if time.monotonic() - due < LATE_S:
+            self._go_on()
 
     def _wait_s(self, plan: Plan, stock: Stock, now: float) -> float:
         """How long the payload is still waited for."""

@@ -19,6 +19,7 @@ from espilot.wire.messages import Settled
 from espilot.workers.context import Context
 
 ENDED_WELL = process.describe_exit(0)
+LATE_S = 2.0
 CHANNEL_PREFIX = "EventService_EventRanges-"
 
 
@@ -116,7 +117,7 @@ class PayloadKeeper:
         if self.process is not None and self.process.kill_at is not None:
             kill_at = min(self.process.kill_at, time.monotonic() + within_s)
             self.process.kill_at = kill_at
-            self._loop.call_at(kill_at, lambda: self.kill_overdue(kill_at))
+            self._loop.call_at(kill_at, lambda: self._kill_on_time(kill_at))
 
     def blame(self) -> None:
         """Its end to come is its own doing, as a crash would be: it hangs."""
@@ -128,6 +129,11 @@ class PayloadKeeper:
             self.process.kill_at = time.monotonic()
             self.process.kill()
 
+    def suspended(self, gap_s: float) -> None:
+        """The machine slept, and the payload with it."""
+        if self.process is not None and self.process.kill_at is not None:
+            self.process.kill_at += gap_s
+
     def kill_overdue(self, now: float) -> None:
         """KILL a launcher that did not end the payload in its time."""
         payload = self.process
@@ -135,6 +141,12 @@ class PayloadKeeper:
             self._log.error("kill", "payload does not end in its time", pid=payload.child.pid)
             payload.kill()
             payload.kill_at = None
+
+    def _kill_on_time(self, due: float) -> None:
+        """A timer that is far too late means that we were suspended: the next look decides."""
+        now = time.monotonic()
+        if now - due < LATE_S:
+            self.kill_overdue(now)
 
     def _open_channel(self) -> None:
         self.epoch += 1

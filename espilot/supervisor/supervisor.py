@@ -184,7 +184,7 @@ class Supervisor:
             self._end_job(KILLED_BY_SERVER, "the server ordered the job to be killed")
         elif job.command == "softkill":
             self._drain.order("the server ordered a soft kill")
-        if job.panda_id and job.phase in ("running", "exhausted"):
+        if job.panda_id and job.phase in ("running", "exhausted") and not self._drain.begun:
             self._payload.handle(Event.WANTED)
         elif job.panda_id:
             self._payload.resume_over()
@@ -320,6 +320,7 @@ class Supervisor:
             self._roles.shift(gap_s)
             self._monitor.suspended(gap_s)
             self._drain.suspended(gap_s)
+            self._payload.suspended(gap_s)
             # What was said meanwhile is read before anybody is judged.
             return
         self._roles.kill_silent(now)
