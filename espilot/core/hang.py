@@ -212,10 +212,11 @@ class RangeWatch:
             if client in hands:
                 seen += 1
                 self.durations.add(self._awake_s - since_s)
-        # Of those that came and went between two looks it is known that they took no longer.
         fast, self._ended = ended - self._ended - seen, ended
+        # Those that came and went between two looks: by Little's law, mean time = in hand / rate.
+        mean_s = min(pause_s, pause_s * max(1, len(held)) / max(1, fast))
         for _ in range(min(fast, self.FAST)):
-            self.durations.add(pause_s)
+            self.durations.add(mean_s)
 
     def _note_held(self, hands: Mapping[str, Sequence[str]]) -> None:
         for client, ids in hands.items():

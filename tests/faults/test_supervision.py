@@ -124,6 +124,73 @@ def test_lesson_29_growing_output_ends_the_payload(runner: Runner) -> None:
     require_ended_by(run, 1124, words, 2000)
 
 
+HANG_RULE = {"range_hang_floor_s": 2.0, "term_grace_s": 1.0}
+
+
+def test_lesson_44_hanging_client_is_ended_alone(runner: Runner) -> None:
+    """A client that hangs is ended without the others, and its range is finished by them."""
+    script = runner.directory / "two.sh"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"{FAKE} --name bad --delay-ms 20 --hang-after 8 &\n"
+        f"{FAKE} --name good --delay-ms 20 &\n"
+        "wait\n"
+    )
+    script.chmod(0o755)
+    run = runner.start(job_text(str(script), events=300, payload=HANG_RULE))
+    run.require_finished(300)
+    assert re.search(
+        r"action=verdict range \S+ is in work for \d+(\.\d+)? s, the limit is 2(\.0+)? s"
+        r" rule=range-hang .*do=end-client code=1227",
+        run.log,
+    )
+    assert "payload whose client hangs" in run.log, "the picture is taken before"
+    assert run.log.count("client hangs, TERM") == 1
+    assert run.log.count("payload started") == 1
+
+
+def test_hanging_client_that_ignores_term_is_killed(runner: Runner) -> None:
+    """KILL follows TERM after its grace."""
+    script = runner.directory / "two.sh"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"{FAKE} --name bad --delay-ms 20 --hang-after 8 --ignore-term &\n"
+        f"{FAKE} --name good --delay-ms 20 &\n"
+        "wait\n"
+    )
+    script.chmod(0o755)
+    run = runner.start(job_text(str(script), events=300, payload=HANG_RULE))
+    run.require_finished(300)
+    assert "client hangs on, KILL" in run.log
+    assert run.log.count("payload started") == 1
+
+
+def test_hanging_main_process_ends_the_payload(runner: Runner) -> None:
+    """A payload that is its only client cannot lose it alone: it is started again."""
+    run = runner.start(
+        job_text(f"{FAKE} --delay-ms 20 --hang-after 40", events=60, payload=HANG_RULE)
+    )
+    run.require_finished(60)
+    assert "is not a process that could end alone" in run.log
+    assert run.log.count("payload started") == 2
+
+
+def test_stopped_client_is_ended(runner: Runner) -> None:
+    """A client that somebody stopped (SIGSTOP) hangs as well."""
+    run = runner.start(job_text(f"{FAKE} --clients 2 --delay-ms 20", events=300, payload=HANG_RULE))
+    run.wait_booked(20)
+    run.kill("client", signal.SIGSTOP)
+    run.require_finished(300)
+    assert "client hangs, TERM" in run.log
+
+
+def test_slow_ranges_do_not_hang(runner: Runner) -> None:
+    """Ranges that take longer than the floor, all alike, are no hang."""
+    run = runner.start(job_text(f"{FAKE} --clients 2 --delay-ms 3000", events=8, payload=HANG_RULE))
+    run.require_finished(8)
+    assert "action=verdict" not in run.log
+
+
 def test_no_progress_ends_the_payload(runner: Runner) -> None:
     """Ranges in hand of which none ends are taken back; another start finishes them."""
     job = job_text(
