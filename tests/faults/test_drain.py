@@ -222,6 +222,11 @@ def test_lesson_15_storage_away_at_a_drain(runner: Runner, tmp_path: Path) -> No
     assert "job ended" not in run.log
     run.storage.unlink()
     aside.rename(run.storage)
+    # Elsewhere: only the spare is used, and the archives are booked.
+    spare = next(place.iterdir())
+    argv = [*ESPILOT, "recover", str(spare), "--state-dir", str(tmp_path / "elsewhere")]
+    taken = subprocess.run(argv, capture_output=True, text=True, timeout=60.0, check=False)
+    assert run.booked >= 12, taken.stdout + taken.stderr
     again = runner.start(job_of(10))
     again.runtimes |= run.runtimes
     again.require_finished(EVENTS)
