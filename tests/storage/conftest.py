@@ -20,3 +20,17 @@ def seaweedfs() -> Iterator[Server]:
     with real_servers.seaweedfs() as server:
         real_servers.make_bucket(server, BUCKET)
         yield server
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Iterator[Server]:
+    """A web server that takes WebDAV."""
+    with real_servers.nginx() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def xrootd() -> Iterator[Server]:
+    """An XRootD server with its HTTP door."""
+    with real_servers.xrootd() as server:
+        yield server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -208,3 +209,96 @@ def make_bucket(server: Server, bucket: str) -> None:
         client.create_bucket(Bucket=bucket)
     finally:
         client.close()
+
+
+NGINX = """\
+load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
+daemon off; worker_processes 1; {user} pid nginx.pid; error_log logs/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; client_max_body_size 0; client_body_temp_path tmp;
+  dav_ext_lock_zone zone=locks:1m;
+  server {{
+    listen 127.0.0.1:{port}; root data;
+    dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK;
+    dav_ext_lock zone=locks; create_full_put_path on; dav_access user:rw group:r all:r;
+    location /moved/ {{
+      root data/disk;
+      if ($request_method ~ ^(PUT|GET)$) {{
+        return 307 http://127.0.0.1:{port}/disk$request_uri;
+      }}
+    }}
+  }}
+}}
+"""
+
+
+@contextmanager
+def nginx() -> Iterator[Server]:
+    """nginx as a WebDAV server; transfers below /moved/ are redirected to /disk/moved/."""
+    program = require_program("nginx", "nginx-extras")
+    with server_directory("nginx") as directory:
+        directory.chmod(0o755)
+        (port,) = free_ports(1)
+        for name in ("data", "tmp", "logs"):
+            (directory / name).mkdir()
+        user = "user root;" if os.geteuid() == 0 else ""
+        config = NGINX.format(port=port, user=user)
+        (directory / "nginx.conf").write_text(config)
+        argv = [program, "-p", str(directory), "-c", str(directory / "nginx.conf")]
+        with running(argv, directory) as process:
+            server = Server("nginx", directory, {"http": port}, process)
+            wait_ready(server, lambda: answers(port))
+            yield server
+
+
+XROOTD = """\
+all.role server
+all.export /data
+oss.localroot {directory}/data
+all.adminpath {directory}/admin
+all.pidpath {directory}/run
+xrd.port {root}
+xrd.network nodnr
+xrd.protocol http:{http} libXrdHttp.so
+xrootd.chksum max 2 adler32
+http.listingdeny no
+"""
+
+
+@contextmanager
+def xrootd() -> Iterator[Server]:
+    """XRootD with its HTTP door."""
+    program = require_program("xrootd", "xrootd-server")
+    with server_directory("xrd") as directory:
+        root, http = free_ports(2)
+        for name in ("data/data", "admin", "run", "log"):
+            (directory / name).mkdir(parents=True)
+        text = XROOTD.format(directory=directory, root=root, http=http)
+        (directory / "xrd.cfg").write_text(text)
+        argv = [program, "-l", f"{directory}/log/xrootd.log", "-c", f"{directory}/xrd.cfg"]
+        if os.geteuid() == 0:
+            for path in (directory, *directory.rglob("*")):
+                shutil.chown(path, "xrootd", "xrootd")
+            argv += ["-R", "xrootd"]
+        with running([*argv, "-n", "t"], directory) as process:
+            server = Server("xrootd", directory, {"root": root, "http": http}, process)
+            wait_ready(server, lambda: answers(http) and answers(root))
+            yield server
+        Path(tempfile.gettempdir(), "xrootd.t.env").unlink(missing_ok=True)
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens on a port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    """What lies in a directory of a server."""
+    if not directory.exists():
+        return {}
+    return {path.name: path.read_bytes() for path in directory.iterdir()}

@@ -23,7 +23,7 @@ __all__ = ["PLUGIN_GROUP", "Endpoint", "TransferLimits", "open_endpoint", "open_
 
 PLUGIN_GROUP = "espilot.storage"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_SUPPORTED = "a directory, file:///DIRECTORY, s3://BUCKET/PREFIX"
+_SUPPORTED = "a directory, file:///DIRECTORY, s3://BUCKET/PREFIX, davs://HOST/PATH"
 
 
 def open_storage(url: str, *, storage_id: int = 1) -> Storage:
@@ -84,8 +84,22 @@ def _open_s3(endpoint: Endpoint) -> Storage:
     return S3Storage(endpoint)
 
 
+def _open_webdav(endpoint: Endpoint) -> Storage:
+    from espilot.adapters.storage.webdav import WebdavStorage
+
+    return WebdavStorage(endpoint)
+
+
 _KINDS: Mapping[str, Callable[[Endpoint], Storage]] = MappingProxyType(
-    {"": _open_directory, "file": _open_file_url, "s3": _open_s3}
+    {
+        "": _open_directory,
+        "file": _open_file_url,
+        "s3": _open_s3,
+        "davs": _open_webdav,
+        "dav": _open_webdav,
+        "https": _open_webdav,
+        "http": _open_webdav,
+    }
 )
 
 

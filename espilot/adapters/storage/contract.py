@@ -32,6 +32,8 @@ class Subject:
     directory: Path
     listing: Callable[[], Mapping[str, bytes]] | None = None
     content: bytes = bytes(range(256)) * 40_000
+    name: str = NAME
+    """A name that is as difficult as this storage can stand."""
 
     def write(self, content: bytes, name: str = "local.tar") -> Path:
         """Make a local file."""
@@ -39,16 +41,16 @@ class Subject:
         path.write_bytes(content)
         return path
 
-    def put(self, content: bytes, name: str = NAME) -> None:
+    def put(self, content: bytes, name: str = "") -> None:
         """Put this content under this name."""
+        name = name or self.name
         source = self.write(content)
         self.storage.put(source, name, size_bytes=len(content), adler32=adler32_of(content))
 
-    def get(self, content: bytes, name: str = NAME) -> bytes:
+    def get(self, content: bytes, name: str = "") -> bytes:
         """Get the name, which must have this content."""
-        target = self.directory / "got"
-        facts = {"size_bytes": len(content), "adler32": adler32_of(content)}
-        self.storage.get(name, target, size_bytes=len(content), adler32=str(facts["adler32"]))
+        target, name = self.directory / "got", name or self.name
+        self.storage.get(name, target, size_bytes=len(content), adler32=adler32_of(content))
         return target.read_bytes()
 
     def require_listing(self, wanted: Mapping[str, bytes], when: str) -> None:
@@ -91,7 +93,7 @@ def check_identity(subject: Subject) -> None:
 def check_put_then_there(subject: Subject) -> None:
     """After put the file is there with its bytes, and nothing else is; the source stays."""
     subject.put(subject.content)
-    subject.require_listing({NAME: subject.content}, "after put")
+    subject.require_listing({subject.name: subject.content}, "after put")
     require(subject.get(subject.content) == subject.content, "get gives other bytes")
     require((subject.directory / "local.tar").read_bytes() == subject.content, "source changed")
     require(
@@ -105,7 +107,7 @@ def check_put_again_overwrites(subject: Subject) -> None:
     subject.put(subject.content)
     subject.put(subject.content)
     subject.put(b"new")
-    subject.require_listing({NAME: b"new"}, "after a second put")
+    subject.require_listing({subject.name: b"new"}, "after a second put")
     require(subject.get(b"new") == b"new", "the old content is still there")
 
 

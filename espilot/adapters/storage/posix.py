@@ -84,6 +84,16 @@ class PosixStorage:
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_directory(self._directory)
+            self._require_there(name, size_bytes)
+
+    def _require_there(self, name: str, size_bytes: int) -> None:
+        """Require the file under its own name: a file system may say yes and do nothing."""
+        found_bytes = (self._directory / name).stat().st_size
+        if found_bytes != size_bytes:
+            raise StorageRetryable(
+                f"storage {self.url}: {name} has {found_bytes} bytes after its upload instead of "
+                f"{size_bytes}; {_OTHER}"
+            )
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
         """Read `name` and compare."""

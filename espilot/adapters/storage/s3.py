@@ -31,6 +31,7 @@ from espilot.adapters.storage.transfer import (
     opened_source,
     receive,
     require_same,
+    require_source_size,
 )
 from espilot.errors import StorageError
 
@@ -80,6 +81,7 @@ class S3Storage:
         watch = Watch(self._endpoint.limits, size_bytes, what)
         upload = _Upload(self._address.key(name), size_bytes, adler32.lower(), watch)
         with opened_source(source, name, self.url) as file, self._translated("upload", name):
+            require_source_size(file, size_bytes, what)
             if size_bytes <= self._part_bytes(size_bytes):
                 etag = self._put_at_once(file, upload, what)
             else:

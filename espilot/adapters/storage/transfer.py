@@ -84,6 +84,7 @@ class WatchedFile:
         self._size_bytes = size_bytes
         self._watch = watch
         self._adler = 1
+        self._held_back = False
         self.read_bytes = 0
 
     def __len__(self) -> int:
@@ -98,10 +99,24 @@ class WatchedFile:
         """Checksum of what was read so far."""
         return f"{self._adler:08x}"
 
+    def hold_back(self) -> None:
+        """End here, since nobody takes it; until `release`."""
+        self._held_back = True
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._file.seek(0)
+        self._held_back, self._adler, self.read_bytes = False, 1, 0
+
     def read(self, size: int = PIECE_BYTES) -> bytes:
         """Return the next piece, larger than asked for: few large writes are quicker."""
+        if self._held_back:
+            return b""
         room = min(max(size, PIECE_BYTES), self._size_bytes - self.read_bytes)
         piece = self._file.read(room) if room > 0 else b""
+        if room > 0 and not piece:
+            # The server waits for what was announced.
+            raise StorageRetryable("the local file became shorter while it was sent")
         self._adler = zlib.adler32(piece, self._adler)
         self.read_bytes += len(piece)
         self._watch.note(len(piece))
@@ -121,6 +136,15 @@ def opened_source(source: Path, name: str, url: str) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise StorageFatal(f"storage {url}: the source of {name} is not a file")
         yield file
+
+
+def require_source_size(file: BinaryIO, size_bytes: int, what: str) -> None:
+    """Refuse a local file of another size before a byte is sent."""
+    found = os.fstat(file.fileno()).st_size
+    if found != size_bytes:
+        raise StorageRetryable(
+            f"{what}: the local file has {found} bytes instead of {size_bytes}; it is tried again"
+        )
 
 
 def require_same(

@@ -1,0 +1,299 @@
+"""A WebDAV server of the grid, or any web server that takes PUT, MOVE and DELETE.
+
+Many leave a partial file when an upload breaks. So a file goes up under a temporary name, is
+verified there by the server's own checksum (`Want-Digest`), else by reading it back, and is then
+moved to its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from espilot.adapters.storage.credentials import (
+    check_credentials,
+    is_certificate,
+    read_secret_file,
+)
+from espilot.adapters.storage.endpoint import Endpoint, require_name
+from espilot.adapters.storage.transfer import (
+    PIECE_BYTES,
+    Summing,
+    Watch,
+    WatchedFile,
+    opened_source,
+    receive,
+    require_same,
+    require_source_size,
+)
+from espilot.errors import ConfigError, StorageError, StorageFatal, StorageRetryable
+
+if TYPE_CHECKING:
+    import requests
+
+SCHEMES: Mapping[str, str] = {"davs": "https", "https": "https", "dav": "http", "http": "http"}
+REDIRECTS = 5
+_FORM = "write davs://HOST:PORT/PATH or https://HOST:PORT/PATH"
+_ADLER = re.compile(r"(?:^|,)\s*adler32=\"?([0-9A-Fa-f]{1,8})\"?\s*(?:,|$)", re.IGNORECASE)
+_FATAL = {
+    401: "renew the credentials of the endpoint",
+    403: "give these credentials the right to write there",
+    405: "name a server that takes uploads",
+    413: "make smaller archives (packing.max_bytes)",
+    501: "name a server that takes uploads",
+}
+
+
+class WebdavStorage:
+    """Stores files in one directory of a server."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        check_credentials(endpoint.credentials)
+        if endpoint.credentials.startswith("env:") or endpoint.credentials == "instance":
+            raise ConfigError("credentials: WebDAV takes a file with a token or a certificate")
+        self._endpoint = endpoint
+        self._base = _read_url(endpoint.url)
+        self._session: Any = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._base
+
+    @property
+    def storage_id(self) -> int:
+        """The id of the endpoint, for reports."""
+        return self._endpoint.storage_id
+
+    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+        """Upload under a temporary name, verify, move into place."""
+        require_name(name, self.url)
+        temporary = f"{name}.part"
+        what = f"storage {self.url}: upload of {name}"
+        try:
+            with opened_source(source, name, self.url) as file:
+                require_source_size(file, size_bytes, what)
+                watch = Watch(self._endpoint.limits, size_bytes, what)
+                body = WatchedFile(file, size_bytes, watch)
+                self._put(temporary, body)
+            found = body.read_bytes, body.adler32
+            where = "are on this disk"
+            require_same(what, found, size_bytes=size_bytes, adler32=adler32, where=where)
+            self._verify_by_digest(temporary, size_bytes=size_bytes, adler32=adler32)
+            self._move(temporary, name)
+        except StorageError:
+            self._clean_up(temporary)
+            raise
+
+    def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        """Compare by the server's checksum where it tells one, else by reading."""
+        require_name(name, self.url)
+        self._verify_by_digest(name, size_bytes=size_bytes, adler32=adler32)
+
+    def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
+        """Download `name`, verified; goes on where a connection broke."""
+        require_name(name, self.url)
+        what = f"storage {self.url}: download of {name}"
+        receive(
+            lambda offset: self._opened(name, offset),
+            target,
+            size_bytes=size_bytes,
+            adler32=adler32,
+            watch=Watch(self._endpoint.limits, size_bytes, what),
+            what=what,
+        )
+
+    def delete(self, name: str) -> None:
+        """Remove `name`; a missing one is no error."""
+        require_name(name, self.url)
+        self._call("delete", "DELETE", name, allowed=(404, 410))
+
+    def url_of(self, name: str) -> str:
+        """Give the file's address."""
+        require_name(name, self.url)
+        return self._address(name)
+
+    def close(self) -> None:
+        """Close the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    # -- steps ----------------------------------------------------------------------------------
+
+    def _put(self, name: str, body: WatchedFile) -> None:
+        """Send the body once the server, or the disk server it names, says so."""
+        headers = {"Expect": "100-continue", "Content-Type": "application/octet-stream"}
+        self._call("upload", "PUT", name, headers, body=body)
+
+    def _move(self, old: str, new: str) -> None:
+        headers = {"Destination": self._http(self._address(new)), "Overwrite": "T"}
+        self._call("move into place", "MOVE", old, headers)
+        self._call("find after its move", "HEAD", new)
+
+    def _clean_up(self, name: str) -> None:
+        """Remove what a failed upload left, as far as the server can be reached."""
+        try:
+            self._call("delete", "DELETE", name, allowed=(404, 410))
+        except StorageError:
+            # The error that led here is the one to tell; the next try overwrites the name.
+            return
+
+    def _verify_by_digest(self, name: str, *, size_bytes: int, adler32: str) -> None:
+        what = f"storage {self.url}: {name}"
+        headers = self._call("look at", "HEAD", name, {"Want-Digest": "adler32"}, allowed=(404,))
+        told = _ADLER.search(headers.get("Digest", ""))
+        length = headers.get("Content-Length", "")
+        if told and length.isdecimal():
+            found = int(length), told[1].lower().zfill(8)
+        else:
+            found = self._read_back(name, Watch(self._endpoint.limits, size_bytes, what))
+        require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
+
+    def _read_back(self, name: str, watch: Watch) -> tuple[int, str]:
+        sink = Summing()
+        with self._opened(name, 0) as (_, pieces):
+            for piece in pieces:
+                watch.note(len(piece))
+                sink.add(piece)
+        return sink.found
+
+    @contextmanager
+    def _opened(self, name: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        ranged = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._translated("read", name):
+            response = self._follow("GET", name, ranged)
+            with closing(response):
+                if response.status_code == 404:
+                    raise StorageRetryable(f"storage {self.url}: {name} is not there (HTTP 404)")
+                self._require_well("read", name, response)
+                start = offset if response.status_code == 206 else 0
+                yield start, response.iter_content(PIECE_BYTES)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        action: str,
+        method: str,
+        name: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: WatchedFile | None = None,
+        allowed: tuple[int, ...] = (),
+    ) -> Mapping[str, str]:
+        """Send one request, follow redirects, require success; gives the headers of the answer."""
+        with self._translated(action, name):
+            response = self._follow(method, name, headers or {}, body)
+            with closing(response):
+                if response.status_code not in allowed:
+                    self._require_well(action, name, response)
+                # Else the connection could not be kept; what it says is short or of no interest.
+                if int(response.headers.get("Content-Length", PIECE_BYTES) or 0) < PIECE_BYTES:
+                    _ = response.content if method != "HEAD" else b""
+                return response.headers
+
+    def _follow(
+        self,
+        method: str,
+        name: str,
+        headers: Mapping[str, str],
+        body: WatchedFile | None = None,
+    ) -> requests.Response:
+        """Send to the server, and to the disk server that it names, within some steps."""
+        url = self._http(self._address(name))
+        for _ in range(REDIRECTS):
+            response = self._send(method, url, headers, body)
+            location = response.headers.get("Location")
+            if response.status_code not in (301, 302, 303, 307, 308) or not location:
+                return response
+            response.close()
+            if body is not None:
+                body.rewind()
+            url = _checked_redirect(url, location)
+        raise StorageRetryable(f"storage {self.url}: more than {REDIRECTS} redirects for {name}")
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: WatchedFile | None
+    ) -> requests.Response:
+        from espilot.adapters.storage.dav_session import DavSession
+
+        if self._session is None:
+            limits = self._endpoint.limits
+            self._session = DavSession(
+                limits, ca_file=self._endpoint.ca_file, proxy=self._endpoint.proxy
+            )
+        cert, headers = "", dict(headers)
+        if self._endpoint.credentials:
+            secret = read_secret_file(self._endpoint.credentials)
+            if is_certificate(secret):
+                cert = self._endpoint.credentials
+            elif _same_host(url, self._http(self._base)):
+                headers["Authorization"] = f"Bearer {secret.strip()}"
+        response: requests.Response = self._session.send(method, url, headers, body=body, cert=cert)
+        return response
+
+    @contextmanager
+    def _translated(self, action: str, name: str) -> Iterator[None]:
+        """Turn errors of the library into a StorageError that says what to do."""
+        from espilot.adapters.storage.dav_session import FOREIGN_ERRORS, describe
+
+        try:
+            yield
+        except FOREIGN_ERRORS as error:
+            text = f"storage {self.url}: cannot {action} {name}: {describe(error)}"
+            raise StorageRetryable(f"{text}; it is tried again") from None
+
+    def _require_well(self, action: str, name: str, response: requests.Response) -> None:
+        code = response.status_code
+        if 200 <= code < 300:
+            return
+        text = f"storage {self.url}: cannot {action} {name}: HTTP {code}"
+        if code in _FATAL:
+            raise StorageFatal(f"{text}; {_FATAL[code]}")
+        if code == 507:
+            raise StorageRetryable(f"{text}; free space there")
+        pause = response.headers.get("Retry-After", "")
+        raise StorageRetryable(
+            f"{text}; it is tried again",
+            retry_after_s=float(pause) if pause.isdecimal() and len(pause) < 6 else None,
+        )
+
+    def _address(self, name: str) -> str:
+        return f"{self._base}/{quote(name)}"
+
+    def _http(self, url: str) -> str:
+        scheme, _, rest = url.partition(":")
+        return f"{SCHEMES[scheme]}:{rest}"
+
+
+def _read_url(url: str) -> str:
+    """Require an address without credentials; http only on this machine."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:
+        raise ConfigError(f"storage: not a usable address; {_FORM}") from None
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(f"storage: not a usable address, or one with credentials; {_FORM}")
+    scheme = parts.scheme.lower()
+    if SCHEMES[scheme] == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ConfigError(f"storage: without encryption only to this machine itself; {_FORM}")
+    return f"{scheme}://{parts.netloc}{parts.path}".rstrip("/")
+
+
+def _checked_redirect(url: str, location: str) -> str:
+    """Require that a redirect leads to a web server, and never from an encrypted one elsewhere."""
+    target = urljoin(url, location)
+    allowed = ("https",) if url.startswith("https:") else ("http", "https")
+    if urlsplit(target).scheme not in allowed:
+        raise StorageFatal("storage: redirected to an address that is not encrypted")
+    return target
+
+
+def _same_host(one: str, other: str) -> bool:
+    return urlsplit(one).netloc == urlsplit(other).netloc
