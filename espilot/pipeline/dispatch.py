@@ -161,10 +161,12 @@ class Dispatch:
         back = [i for client in clients for i in self._assignment.in_hand(client.key)]
         self._take_back(back, now, crashed=crashed, why="the payload ended")
         with self.queue.moves() as moves:
-            back += moves.return_sent(epoch=self.epoch)
+            others = moves.return_sent(epoch=self.epoch)
+        if others:
+            self.tell("returned", others, epoch=self.epoch, why="the payload ended")
         for client in clients:
             self._drop(client)
-        return back
+        return back + others
 
     def _take_back(self, ids: list[str], now: float, *, crashed: bool, why: str) -> None:
         """Make ranges ready again; one that was alone in hand at a second crash fails."""

@@ -65,7 +65,8 @@ class Station:
             moves.set_epoch(serve.epoch)
             # Whoever held ranges before this start is dead, also in an earlier run.
             back = moves.return_sent(before=serve.epoch)
-        child.story.tell("returned", back, epoch=serve.epoch, why="who held it is dead")
+        if back:
+            child.story.tell("returned", back, epoch=serve.epoch, why="who held it is dead")
         child.loop.on_readable(self.channel.socket, self.receive)
 
     def receive(self) -> None:
