@@ -143,10 +143,10 @@ def resources_of(
     `used` has the fields of `core.usage.Totals`, `limits` those of the section [limits].
     """
     rows = (
-        ("memory (PSS)", "max_pss_bytes", "memory_bytes", "bytes"),
-        ("memory (RSS)", "max_rss_bytes", "", "bytes"),
-        ("work directory", "max_workdir_bytes", "workdir_bytes", "bytes"),
-        ("processes", "max_processes", "processes", ""),
+        ("peak PSS", "max_pss_bytes", "memory_bytes", "bytes"),
+        ("peak RSS", "max_rss_bytes", "", "bytes"),
+        ("peak work dir", "max_workdir_bytes", "workdir_bytes", "bytes"),
+        ("peak processes", "max_processes", "processes", ""),
         ("CPU time", "cpu_s", "", "s"),
         ("bytes read", "read_bytes", "", "bytes"),
         ("bytes written", "written_bytes", "", "bytes"),

@@ -70,7 +70,7 @@ def test_status_of_a_living_pilot(runner: Runner) -> None:
     assert s["storage"]["state"] == "ok" and s["verdicts"] == []
     assert set(s["pids"]) == {"builtin-server", "event-server", "dispatcher", "stageout"}
     resources = {each["name"]: each for each in s["resources"]}
-    assert resources["work directory"]["limit"] > 0
+    assert resources["peak work dir"]["limit"] > 0
     later = eventually(lambda: (new := status(run.state))["rates"] and new, what="rates")
     assert later["rates"]["ranges_per_s"] > 0
     text = espilot("status", run.workdir)

@@ -46,7 +46,7 @@ def make(**fields: Any) -> Snapshot:
         "deadline": DeadlineView(1800.0, "wall time", "", ""),
         "rates": {"window_s": 120.0, "ranges_per_s": 3.5, "events_per_s": 35.0},
         "verdicts": ({"t": 990.0, "rule": "hang", "text": "no message for 7200 s"},),
-        "resources": (Resource("memory (PSS)", 1e9, 4e9, "bytes"),),
+        "resources": (Resource("peak PSS", 1e9, 4e9, "bytes"),),
         "pids": {"dispatcher": 12},
     }
     return Snapshot(**(usual | fields))
@@ -74,7 +74,7 @@ def test_all_that_was_promised_is_shown() -> None:
     assert told(s, "deadline") == "in 30 min 0 s (wall time)"
     assert told(s, "storage") == "trouble (disk full)"
     assert told(s, "verdicts").endswith("hang: no message for 7200 s")
-    assert " ".join(told(s, "resources").split()) == "memory (PSS) 1.0 GB of 4.0 GB (25%)"
+    assert " ".join(told(s, "resources").split()) == "peak PSS 1.0 GB of 4.0 GB (25%)"
 
 
 def test_columns_are_aligned() -> None:
@@ -144,7 +144,7 @@ def test_resources_beside_their_limits() -> None:
     used = {"max_pss_bytes": 10.0, "max_processes": 3}
     rows = resources_of(used, {"memory_bytes": 0, "processes": 8, "wall_s": 60}, 30.0)
     assert [(r.name, r.value, r.limit) for r in rows] == [
-        ("memory (PSS)", 10.0, None), ("processes", 3, 8), ("wall time", 30.0, 60),
+        ("peak PSS", 10.0, None), ("peak processes", 3, 8), ("wall time", 30.0, 60),
     ]  # fmt: skip
     assert resources_of({}, {}, None) == ()
 
