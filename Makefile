@@ -4,15 +4,26 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+SERVERS := $(VENV)/.servers
 
-.PHONY: run test venv lint bench chaos clean
+.PHONY: run test test-storage servers venv lint bench chaos clean
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
 	@$(PY) etc/jobs/zmumu_peak.py espilot-work/storage
 
-test: venv lint
+test: venv lint servers
 	$(PY) -m pytest tests
+
+# The contract suite and the sick storages, against real servers.
+test-storage: venv servers
+	$(PY) -m pytest tests/storage tests/contract/test_storage.py tests/contract/test_storage_liars.py
+
+servers: $(SERVERS)
+
+# Without a server its tests are skipped; the next make tries again to install it.
+$(SERVERS): $(STAMP) tests/storage/install_servers.sh
+	@if tests/storage/install_servers.sh $(PY); then touch $@; fi
 
 lint: venv
 	$(VENV)/bin/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import real_servers
 from real_servers import BUCKET, Server
 
-from espilot.adapters.storage import Endpoint, contract, open_endpoint
+from espilot.adapters.storage import Endpoint, TransferLimits, contract, open_endpoint
 from espilot.adapters.storage.contract import CHECKS, Subject, adler32_of
+from espilot.errors import ConfigError, StorageRetryable
+from espilot.ports import Storage
 
 DATA = bytes(range(256)) * 4000
 COUNTER = itertools.count(1)
@@ -83,3 +86,52 @@ def test_xrootd_http(check: Callable[[Subject], None], xrootd: Server, tmp_path:
     subject = dav_subject(xrootd, tmp_path, "data/", "data", name="plain-1_2.tar")
     check(subject)
     subject.storage.close()
+
+
+@pytest.fixture
+def root_storage(xrootd: Server) -> Storage:
+    """A directory that does not exist yet."""
+    real_servers.require_program("xrdcp", "xrootd-client")
+    url = f"root://127.0.0.1:{xrootd.ports['root']}//data/run{next(COUNTER)}"
+    return open_endpoint(Endpoint(url, storage_id=7))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_xrootd(
+    check: Callable[[Subject], None], root_storage: Storage, xrootd: Server, tmp_path: Path
+) -> None:
+    """XRootD through its own tools fulfils the contract."""
+    seen = xrootd.directory / "data" / "data" / root_storage.url.rpartition("/")[2]
+    check(
+        Subject(
+            root_storage,
+            tmp_path,
+            lambda: real_servers.files_below(seen),
+            name="plain-1_2.tar",
+        )
+    )
+
+
+def test_lesson_45_tool_that_hangs(
+    xrootd: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool that does not end is ended, whatever it does."""
+    (tmp_path / "bin").mkdir()
+    for name in ("xrdcp", "xrdfs"):
+        tool = tmp_path / "bin" / name
+        tool.write_text("#!/bin/sh\nexec sleep 1000\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    source = tmp_path / "x.tar"
+    source.write_bytes(b"x")
+    limits = TransferLimits(idle_s=0.2, base_s=0.2)
+    storage = open_endpoint(Endpoint("root://127.0.0.1:1//data", limits=limits))
+    with pytest.raises(StorageRetryable, match="did not end in time"):
+        storage.put(source, "x.tar", size_bytes=1, adler32=adler32_of(b"x"))
+
+
+def test_tools_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the tools the address is refused, with what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"xrdcp is not installed.*XRootD client"):
+        open_endpoint(Endpoint("root://localhost//data"))

@@ -23,7 +23,9 @@ __all__ = ["PLUGIN_GROUP", "Endpoint", "TransferLimits", "open_endpoint", "open_
 
 PLUGIN_GROUP = "espilot.storage"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_SUPPORTED = "a directory, file:///DIRECTORY, s3://BUCKET/PREFIX, davs://HOST/PATH"
+_SUPPORTED = (
+    "a directory, file:///DIRECTORY, s3://BUCKET/PREFIX, davs://HOST/PATH, root://HOST//PATH"
+)
 
 
 def open_storage(url: str, *, storage_id: int = 1) -> Storage:
@@ -90,6 +92,12 @@ def _open_webdav(endpoint: Endpoint) -> Storage:
     return WebdavStorage(endpoint)
 
 
+def _open_xrootd(endpoint: Endpoint) -> Storage:
+    from espilot.adapters.storage.xrootd import XrootdStorage
+
+    return XrootdStorage(endpoint)
+
+
 _KINDS: Mapping[str, Callable[[Endpoint], Storage]] = MappingProxyType(
     {
         "": _open_directory,
@@ -99,6 +107,9 @@ _KINDS: Mapping[str, Callable[[Endpoint], Storage]] = MappingProxyType(
         "dav": _open_webdav,
         "https": _open_webdav,
         "http": _open_webdav,
+        "root": _open_xrootd,
+        "roots": _open_xrootd,
+        "xroot": _open_xrootd,
     }
 )
 
