@@ -55,7 +55,7 @@ def socket_path(name: str) -> Path | None:
 class PayloadChannel:
     """The pilot's end of one channel. Not thread-safe: one I/O thread."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         """Bind the channel; the name must be unguessable and unique on the node."""
         if len(name) > MAX_NAME or "/" in name or not name:
             raise UsageError(
@@ -64,7 +64,7 @@ class PayloadChannel:
         self.path = socket_path(name)
         self._known: set[bytes] = set()
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
-        self._configure()
+        self._configure(max_message_bytes)
         self._bind(f"tcp://{name}" if self.path is None else f"ipc://{self.path}")
         self._inode = None if self.path is None else self.path.stat().st_ino
 
@@ -114,12 +114,12 @@ class PayloadChannel:
         if self.path is not None and self._is_ours():
             self.path.unlink(missing_ok=True)
 
-    def _configure(self) -> None:
+    def _configure(self, max_message_bytes: int) -> None:
         options = {
             zmq.ROUTER_MANDATORY: 1,
             zmq.ROUTER_HANDOVER: 1,
             zmq.RCVHWM: 0,
-            zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
+            zmq.MAXMSGSIZE: max_message_bytes,
             zmq.LINGER: 0,
         }
         for option, value in options.items():

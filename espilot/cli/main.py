@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from espilot import __version__
-from espilot.cli import drain, dump, exit_codes, explain, recover, run_command, server, status
+from espilot.cli import (
+    check_payload,
+    drain,
+    dump,
+    exit_codes,
+    explain,
+    recover,
+    run_command,
+    server,
+    status,
+)
 from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
 
 EXAMPLES = """\
@@ -26,6 +36,8 @@ examples:
       go on with what a killed or drained run left
   espilot server --task etc/jobs/zmumu.toml
       only the built-in event server, for pilots elsewhere
+  espilot check-payload -- ./my-payload
+      whether a payload speaks the protocol right
 
 `espilot COMMAND --help` tells more.
 """
@@ -57,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     dump.add_parser(commands).set_defaults(run=dump.run)
     drain.add_parser(commands).set_defaults(run=drain.run)
     server.add_parser(commands).set_defaults(run=server.run)
+    check_payload.add_parser(commands).set_defaults(run=check_payload.run)
     return parser
 
 

@@ -40,9 +40,13 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": ("payload", "wire.payload", "wire.payload_native", "wire.payload_text", *NOUNS),
+    # Plays a pilot: its wire and its way to start a payload, none of its other parts.
+    "check": (
+        "check", "adapters", "wire", "config", "supervisor.payload", "workers.context", *NOUNS,
+    ),
     "cli": (
-        "cli", "supervisor", "server", "workers.context", "workers.storages", "config", "logs",
-        "settings_text", "view", *NOUNS,
+        "cli", "check", "supervisor", "server", "payload.template", "workers.context",
+        "workers.storages", "config", "logs", "settings_text", "view", *NOUNS,
     ),
     "view": ("view", *NOUNS),
     # What is beside the layers: settings as text, logs.
@@ -208,6 +212,9 @@ def test_module_keeps_the_rules(module: str) -> None:
         ("payload.client", "from espilot.wire.panda_v1 import CALLS"),
         ("payload.client", "import psutil"),
         ("payload.client", "from espilot.config import Settings"),
+        ("check.session", "from espilot.queue.store import Queue"),
+        ("check.session", "from espilot.payload.client import Client"),
+        ("check.session", "import zmq"),
         ("cli.main", "from espilot.core.job import Phase"),
         ("cli.main", "from espilot.workers.dispatcher import Station"),
         ("view.snapshot", "from espilot.queue.store import Queue"),
