@@ -11,7 +11,7 @@ from espilot.adapters import process
 from espilot.adapters.loop import Loop
 from espilot.core.payload_life import Effect, Event, Life, handle
 from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, Started
-from espilot.errors import EspilotError
+from espilot.errors import EspilotError, LocalError
 from espilot.logs import Log
 from espilot.supervisor.payload import PayloadProcess
 from espilot.supervisor.statedir import note_channel
@@ -54,6 +54,7 @@ class PayloadKeeper:
         self._loop = loop
         self._death_fd = death_fd
         self._starts = self._new_counter()
+        self._not_started = ""
         self._actions = {
             Effect.OPEN_CHANNEL: self._open_channel,
             Effect.START: self._start,
@@ -151,7 +152,11 @@ class PayloadKeeper:
     def _open_channel(self) -> None:
         self.epoch += 1
         self.channel = f"{CHANNEL_PREFIX}{uuid.uuid4().hex}"
-        note_channel(self._context().state, self.channel)
+        try:
+            note_channel(self._context().state, self.channel)
+        except OSError as error:
+            # It is only for cleaning up after our own death.
+            self._log.warning("state", "channel not noted", error=error)
         self.changed()
 
     def _start(self) -> None:
@@ -159,10 +164,18 @@ class PayloadKeeper:
             self.process = PayloadProcess(
                 self._context(), epoch=self.epoch, channel=self.channel, death_fd=self._death_fd
             )
+        except LocalError as error:
+            # This node may have room again at the next start; the restarts are counted.
+            self._starts.handle(Started(), time.monotonic())
+            self._not_started = f"; {error}"
+            self._log.error("start", "payload not started", error=error)
+            self.handle(Event.EXITED)
+            return
         except EspilotError as error:
             self.cannot_start(str(error))
             self.handle(Event.EXITED)
             return
+        self._not_started = ""
         self._starts.handle(Started(), time.monotonic())
         self._log.info("start", "payload started", epoch=self.epoch, pid=self.process.child.pid)
         self.started()
@@ -176,7 +189,7 @@ class PayloadKeeper:
     def _pause(self) -> None:
         after = self._starts.handle(Died(), time.monotonic())
         if isinstance(after, GiveUp):
-            self.cannot_start(after.text)
+            self.cannot_start(after.text + self._not_started)
             self.handle(Event.ENOUGH)
             return
         assert after is not None

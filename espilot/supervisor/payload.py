@@ -20,8 +20,8 @@ from espilot.adapters.proctree import (
     kill_until_gone,
     members,
 )
-from espilot.config import PayloadConfig
-from espilot.errors import ConfigError
+from espilot.config import PayloadConfig, credential_variables
+from espilot.errors import ConfigError, LocalError
 from espilot.supervisor import launcher
 from espilot.supervisor.roles import python_environment
 from espilot.supervisor.statedir import note_payload
@@ -43,10 +43,8 @@ class PayloadProcess:
     def __init__(self, context: Context, *, epoch: int, channel: str, death_fd: int) -> None:
         self.epoch = epoch
         self.directory = context.payload_dir(epoch)
-        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.run_id = f"{uuid.uuid4().hex}-{epoch}"
         self._result = self.directory / ".result.json"
-        self._result.unlink(missing_ok=True)
         self._config = context.settings.payload
         argv = launcher.command(
             payload_command(context, channel),
@@ -57,7 +55,7 @@ class PayloadProcess:
             remove=[Path(f"/tmp/zmq_{channel}"), context.runtime],
         )
         env = payload_environment(context, epoch, channel, self.run_id)
-        note_payload(context.state, run_id=self.run_id)
+        self._prepare(context)
         self.started = time.monotonic()
         with context.log_file.open("ab") as log_file:
             self.child = process.spawn(
@@ -69,6 +67,18 @@ class PayloadProcess:
             )
         self.kill_at: float | None = None
         self._sampler = TreeSampler(self.child.pid)
+
+    def _prepare(self, context: Context) -> None:
+        """Make its directory, and write down how it is found; `LocalError` on a full disk."""
+        try:
+            self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._result.unlink(missing_ok=True)
+            note_payload(context.state, run_id=self.run_id)
+        except OSError as error:
+            raise LocalError(
+                f"cannot prepare a start of the payload in {self.directory}: {error.strerror}; "
+                "free some space there and in the state directory"
+            ) from error
 
     def terminate(self, now: float) -> None:
         """Have the whole tree ended; the launcher does it."""
@@ -168,7 +178,8 @@ def replace_all(word: str, values: dict[str, str]) -> str:
 
 def payload_environment(context: Context, epoch: int, channel: str, run_id: str) -> dict[str, str]:
     """What the payload gets: our environment without the pilot's own, and how to reach us."""
-    env = {k: v for k, v in python_environment().items() if k not in PRIVATE_VARIABLES}
+    private = {*PRIVATE_VARIABLES, *credential_variables(context.settings)}
+    env = {k: v for k, v in python_environment().items() if k not in private}
     config: PayloadConfig = context.settings.payload
     env |= {
         launcher.RUN_ID_VARIABLE: run_id,
