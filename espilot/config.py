@@ -103,7 +103,7 @@ class TransferConfig:
 class EndpointConfig:
     """[endpoints.NAME]: a storage element; the one named storage tells of the URL in `storage`."""
 
-    url: str = setting("", "Directory or URL of the storage element: file, s3.")
+    url: str = setting("", "Directory or URL of the storage element: file, s3, davs, https, root.")
     id: int = setting(1, "Its number for the event server (objstoreID).")
     activities: tuple[str, ...] = setting(
         (), "What it is for: es_events, es_failover, pw, es_events_read, pl."
@@ -242,6 +242,13 @@ class Settings:
     recovery_dir: str = setting(
         "", "Where a drain spares what the storage does not take; may be on a shared file system."
     )
+
+
+def credential_variables(settings: Settings) -> frozenset[str]:
+    """Names of the environment variables that hold credentials of endpoints."""
+    texts = [each.credentials for each in settings.endpoints.values()]
+    named = [text.removeprefix("env:").split(",") for text in texts if text.startswith("env:")]
+    return frozenset(name.strip() for names in named for name in names)
 
 
 def split_input(text: str) -> tuple[str, int | None]:

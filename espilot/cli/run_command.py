@@ -69,7 +69,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--storage",
         default="",
         metavar="URL",
-        help="storage element: a directory, file: or s3: URL (default: WORKDIR/storage)",
+        help="storage element: a directory or a URL: file, s3, davs, root (default: WORKDIR/storage)",
     )
     parser.add_argument(
         "--recovery-dir",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from espilot.adapters import process
+from espilot.config import Settings, credential_variables
 from espilot.core.restart import RULES, Died, GiveUp, RestartCounter, Started
 from espilot.logs import Log
 from espilot.workers.context import Context
@@ -66,7 +67,7 @@ class Roles:
         with context.log_file.open("ab") as log_file:
             role.child = process.spawn(
                 argv,
-                env=worker_environment(),
+                env=worker_environment(name, context.settings),
                 pass_fds=(self._death_fd,),
                 stdout=log_file.fileno(),
                 stderr=log_file.fileno(),
@@ -147,9 +148,11 @@ class Roles:
         return {r.name: r.child.pid for r in self._roles.values() if r.child is not None}
 
 
-def worker_environment() -> dict[str, str]:
-    """A worker's environment."""
-    return python_environment() | MALLOC
+def worker_environment(name: str, settings: Settings) -> dict[str, str]:
+    """A worker's environment; what opens the storages is only for the one that uses them."""
+    env = python_environment() | MALLOC
+    private = () if name == "stageout" else credential_variables(settings)
+    return {key: value for key, value in env.items() if key not in private}
 
 
 def python_environment() -> dict[str, str]:

@@ -25,12 +25,16 @@ if ! have nginx || ! [ -e "$dav" ] || ! have xrootd || ! have xrdcp; then
         export DEBIAN_FRONTEND=noninteractive
         # A policy that refuses: the tests start their servers themselves.
         policy=/usr/sbin/policy-rc.d
-        [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy && own=1; }
+        own=0
+        if ! [ -e $policy ]; then
+            own=1
+            printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
+        fi
         apt-get update --quiet=2 &&
             apt-get install --quiet=2 --yes --no-install-recommends \
                 nginx-extras xrootd-server xrootd-client xrootd-server-plugins >/dev/null ||
             loud "nginx or XRootD"
-        [ "${own:-}" = 1 ] && rm -f $policy
+        [ $own = 0 ] || rm -f $policy
     else
         loud "nginx or XRootD (needs root and apt-get)"
     fi

@@ -118,6 +118,24 @@ def storage_ids(run: Run) -> set[int]:
         db.close()
 
 
+def test_lesson_50_named_variables(s3_runs: S3Runs) -> None:
+    """Keys in named variables of our environment reach the stage-out worker and nobody else."""
+    endpoint = s3_runs.endpoint(credentials="env:THE_ACCESS, THE_SECRET")
+    text = job_text(f"{FAKE} --delay-ms 50", events=EVENTS, stageout=QUICK)
+    run = s3_runs.runner.start(
+        f"{text}\n[endpoints.storage]\n{endpoint}\n",
+        "--storage",
+        f"s3://{BUCKET}/{s3_runs.prefix}",
+        env={"THE_ACCESS": real_servers.ACCESS, "THE_SECRET": SECRET},
+    )
+    run.wait_booked(1)
+    allowed = {run.pid_of("stageout"), run.pid_of("supervisor")}
+    roles = ("dispatcher", "event-server", "builtin-server", "launcher", "payload")
+    for pid in {pid for role in roles if (pid := run.pid_of(role))} - allowed:
+        assert SECRET.encode() not in Path(f"/proc/{pid}/environ").read_bytes(), pid
+    s3_runs.require_finished(run, size=100)
+
+
 @pytest.mark.parametrize("tenth", range(10))
 def test_cut_at_each_tenth(s3_runs: S3Runs, tenth: int) -> None:
     """Connections that break in an upload cost a retry and nothing else."""

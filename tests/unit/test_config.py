@@ -152,3 +152,27 @@ def test_any_value(section: str, key: str, value: Any) -> None:
         assert "\n" not in str(error)
         return
     assert read_settings(dump_settings(settings), "x") == settings
+
+
+def test_endpoints() -> None:
+    """Each endpoint is a section with a name of its author, and survives the way to a worker."""
+    table = {"endpoints": {"here": {"url": "/data", "id": 7, "activities": ["es_events"]}}}
+    settings = read_settings(table, "x")
+    assert settings.endpoints["here"].id == 7
+    assert read_settings(json.loads(json.dumps(dump_settings(settings))), "y") == settings
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "named"),
+    [
+        ({"a": {"activities": ["es_evnts"]}}, "endpoints.a.activities: unknown 'es_evnts'"),
+        ({"a": {"urls": ""}}, "unknown setting endpoints.a.urls, did you mean endpoints.a.url?"),
+        ({"a": {"id": -1}}, "endpoints.a.id is -1"),
+        ({"a": 1}, "endpoints holds sections: [endpoints.NAME]"),
+        ("here", "endpoints holds sections"),
+        ({"a": {"id": "7"}}, "endpoints.a.id must be of type int"),
+    ],
+)
+def test_bad_endpoints(endpoints: Any, named: str) -> None:
+    """A bad endpoint is refused by its name and key."""
+    assert named in refusal({"endpoints": endpoints})
