@@ -137,7 +137,7 @@ def test_memory_and_figures(scene: Scene) -> None:
     figures = monitor.resources()
     assert 80 * MB < figures["max_pss_bytes"] <= figures["max_rss_bytes"] < 200 * MB
     assert figures["max_processes"] == 1
-    assert figures["cpu_s"] >= 0.1
+    assert figures["cpu_s"] >= 0.05  # told in hundredths
 
 
 def test_hanging_measurement_holds_nobody_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
