@@ -60,6 +60,10 @@ class Findings:
         if text not in self.notes:
             self.notes.append(text)
 
+    def has(self, code: str) -> bool:
+        """Whether this was found."""
+        return code in self._found
+
     def codes(self) -> set[str]:
         """The codes that were found."""
         return set(self._found)
@@ -69,7 +73,7 @@ class Findings:
         return list(self._found.values())
 
 
-BLOCKING = frozenset({"cannot-start", "no-request", "hang", "stops-asking"})
+BLOCKING = frozenset({"cannot-start", "no-request", "hang", "stops-asking", "lives-on"})
 """With one of these in the first case the others would only wait for the same again."""
 
 KINDS: Mapping[str, Kind] = {

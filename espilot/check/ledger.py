@@ -150,7 +150,7 @@ class Ledger:
             self.findings.add("no-hello", "the first message was a request")
         if peer.refused:
             peer.asked_after += n
-            if peer.asked_after > MAX_HELD:
+            if peer.asked_after > MAX_HELD and not self.findings.has("request-flood"):
                 self.findings.add("asks-after-no-more", f"{peer.asked_after} further requests")
         elif peer.asked + len(peer.held) > peer.limit:
             self.findings.add(

@@ -57,7 +57,8 @@ class Replies:
             self._refuse(peer)
 
     def _shall_end(self, elapsed_s: float) -> bool:
-        if self.over or self._ledger.refused:
+        # The pilot would have cut the connection of who sends too much: nothing more to be learnt.
+        if self.over or self._ledger.refused or self._findings.has("oversize"):
             return True
         handed_out = self._ledger.handed_out
         if self._case.ending is Ending.IN_HAND and self._ledger.holders:
