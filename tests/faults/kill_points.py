@@ -7,9 +7,13 @@ transaction there is a kill before its commit, with the lock held, and one right
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pilot_run import ROOT
+
+POINTS = Path(__file__).resolve().parent / "points"
 MOVES = "espilot.queue.moves:Moves"
 STORE = "espilot.server.store:Store"
 SERVER = "espilot.adapters.http.client:PandaServer"
@@ -20,7 +24,8 @@ POSIX = "espilot.adapters.storage.posix:PosixStorage"
 class Point:
     """One moment: before or after the n-th call of a function, maybe only below another one.
 
-    `victim` is killed instead of the role itself; `switches` are for the fake payload.
+    `victim` is killed instead of the role itself; `switches` are for the fake payload; `act` is
+    what happens.
     """
 
     role: str
@@ -30,6 +35,7 @@ class Point:
     within: str = ""
     victim: str = ""
     switches: str = ""
+    act: str = "kill"
 
     def __str__(self) -> str:
         below = f" in {self.within}" if self.within else ""
@@ -40,6 +46,11 @@ class Point:
     def plan(self, marker: Path) -> str:
         """What `sitecustomize` reads."""
         return json.dumps(asdict(self) | {"marker": str(marker)})
+
+    def environment(self, marker: Path) -> dict[str, str]:
+        """What a pilot is started with, so that it happens."""
+        paths = [str(POINTS), str(ROOT)]
+        return {"PYTHONPATH": os.pathsep.join(paths), "TEST_FAULT_POINT": self.plan(marker)}
 
 
 def _around(role: str, target: str, nth: int = 1, *, within: str = "") -> list[Point]:

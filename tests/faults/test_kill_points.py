@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from kill_points import MATRIX, NOT_REACHED, Point
-from pilot_run import FAKE, ROOT, Run, Runner, job_text, runner_in
+from pilot_run import FAKE, Run, Runner, job_text, runner_in
 
 from espilot.queue.moves import Moves
 
-POINTS = Path(__file__).resolve().parent / "points"
 EVENTS = 40
 AT_ONCE = 2
 READING = {"phase", "crashes", "ready"}
@@ -51,17 +49,13 @@ def what_fails(directory: Path, point: Point) -> str:
 def run_and_kill(runner: Runner, point: Point) -> None:
     """The kill happens, once, and the ranges are all finished."""
     marker = runner.directory / "killed"
-    env = {
-        "PYTHONPATH": os.pathsep.join([str(POINTS), str(ROOT)]),
-        "TEST_FAULT_POINT": point.plan(marker),
-    }
     job = job_text(
         f"{FAKE} --clients 2 --delay-ms 3 {point.switches}",
         events=EVENTS,
         packing={"max_ranges": 8},
         task={"max_attempts": 20},
     )
-    run = runner.start(job, env=env)
+    run = runner.start(job, env=point.environment(marker))
     if point.role == "supervisor":
         run.end()
         run = go_on(runner, run, job)

@@ -1,4 +1,4 @@
-"""Kills a process of the pilot at a chosen point, without a hook in the product.
+"""Kills a process of the pilot, or does it harm, at a chosen point, without a hook in the product.
 
 Python imports this module at its start when its directory is on PYTHONPATH. The environment
 variable TEST_FAULT_POINT holds a JSON object:
@@ -9,6 +9,8 @@ variable TEST_FAULT_POINT holds a JSON object:
 * `nth`: the n-th such moment counts; `within`: only calls below a function of this name do
 * `marker`: a file that is made by the kill, so that there is one in all
 * `victim`: who is killed, if it is another one: a worker's role
+* `act`: what happens instead of the kill: `clock SECONDS` sets this process's clock, `descriptors
+  SECONDS` leaves it without new ones for so long, `skip` makes the call say yes and do nothing
 
 It must import nothing of the product itself, and little else.
 """
@@ -18,9 +20,11 @@ from __future__ import annotations
 import importlib.machinery
 import json
 import os
+import resource
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 ROLES = ("dispatcher", "event-server", "stageout", "builtin-server")
@@ -76,8 +80,8 @@ class Point:
         when = self._plan["when"]
 
         def wrapped(*args, **kwargs):
-            if when == "before":
-                self.reach()
+            if when == "before" and self.reach() == "skip":
+                return None
             result = original(*args, **kwargs)
             if when == "after":
                 self.reach()
@@ -102,17 +106,24 @@ class Point:
         moves.__exit__ = left
 
     def reach(self):
-        """Count this moment; kill at the n-th one, once in a run."""
+        """Count this moment; act at the n-th one, once in a run; returns what was done."""
         if not self._is_within():
-            return
+            return ""
         self._count += 1
         if self._count != self._plan["nth"]:
-            return
+            return ""
         try:
             os.close(os.open(self._plan["marker"], os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
-            return
-        os.kill(self._victim(), signal.SIGKILL)
+            return ""
+        act, _, value = self._plan["act"].partition(" ")
+        if act == "clock":
+            set_clock(float(value))
+        elif act == "descriptors":
+            use_up_descriptors(float(value))
+        elif act == "kill":
+            os.kill(self._victim(), signal.SIGKILL)
+        return act
 
     def _is_within(self):
         wanted = self._plan["within"]
@@ -137,6 +148,21 @@ class Point:
             if parent == os.getppid() and role_of(argv) == self._plan["victim"]:
                 return int(name)
         raise LookupError(self._plan["victim"])
+
+
+def set_clock(by_s):
+    """Let the clock of this process jump; the monotonic one goes on as before."""
+    right = time.time
+    time.time = lambda: right() + by_s
+
+
+def use_up_descriptors(for_s):
+    """Leave no new descriptor to this process for a while."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    give_back = threading.Timer(for_s, resource.setrlimit, (resource.RLIMIT_NOFILE, before))
+    give_back.daemon = True
+    give_back.start()
 
 
 def install():
