@@ -14,6 +14,7 @@ from typing import Any
 from espilot.cli import exit_codes
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.server.options import ServerOptions
+from espilot.server.queue_file import read_queues
 from espilot.server.quirk_text import describe_quirks, read_quirks
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
@@ -78,6 +79,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="a running job without heartbeat is lost after S seconds (default: 7200)",
     )
     parser.add_argument(
+        "--queues",
+        type=Path,
+        metavar="FILE.toml",
+        help="queues ([[queue]]) and storage endpoints ([[storage]]), for who may run what",
+    )
+    parser.add_argument(
         "--quirk",
         action="append",
         default=[],
@@ -115,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
     require_framework()
     from espilot.server.app import serve
 
+    queues, endpoints = read_queues(args.queues) if args.queues else ({}, {})
     options = ServerOptions(
+        queues=queues,
+        endpoints=endpoints,
         sent_timeout_s=args.sent_timeout,
         heartbeat_timeout_s=args.heartbeat_timeout,
         quirks=read_quirks(args.quirk),

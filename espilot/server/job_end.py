@@ -1,7 +1,7 @@
 """The end of an event job: what becomes of its ranges, of itself, and of its task.
 
-`decide` is the table of outcomes, pure; `end_job` applies it in the caller's transaction. There are
-no merge jobs yet: `settle_complete_unit` is the one place that will make them.
+`decide` is the table of outcomes, pure; `end_job` applies it to the job's unit in the caller's
+transaction. Merge and jumbo jobs have ends of their own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 
-from espilot.server import jobs, tally
-from espilot.server.schema import EventStatus
+from espilot.server import jumbo, merging, tally, units
+from espilot.server.options import ServerOptions
+from espilot.server.schema import Kind
 
 
 class FollowUp(Enum):
-    """What happens to the task."""
+    """What happens to the unit."""
 
     NOTHING = "nothing"
     """Other jobs still work on it."""
@@ -29,7 +30,7 @@ class FollowUp(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is left when a job's rows have been settled. All but `done_here` are of the task."""
+    """What is left when a job's rows have been settled. All but `done_here` are of the unit."""
 
     done_here: int
     done: int
@@ -75,24 +76,68 @@ def _decide_unfinished(facts: Facts) -> Ending:
     return Ending("closed", "es_noevent", 123, FollowUp.NEW_JOB)
 
 
-def end_job(db: sqlite3.Connection, panda_id: int, now: float, *, max_job_attempts: int) -> Ending:
-    """Settle the rows of a job that ended or was lost, decide, and do what follows."""
+def end_job(
+    db: sqlite3.Connection, panda_id: int, now: float, options: ServerOptions, *, told: str = ""
+) -> None:
+    """Settle the rows of a job that ended or was lost, decide, and do what follows.
+
+    `told` is the state of its final update, empty when there was none.
+    """
     job = db.execute("SELECT * FROM job WHERE panda_id = ?", (panda_id,)).fetchone()
-    _settle_rows(db, panda_id)
-    facts = _collect(db, job, max_job_attempts)
+    if job["kind"] == Kind.MERGE:
+        merging.end_merge(db, job, now, options, told=told)
+    elif job["kind"] == Kind.JUMBO:
+        jumbo.end_jumbo(db, job, now, options)
+    else:
+        _end_consumer(db, job, now, options)
+    tend(db, job["task_id"], now, options)
+
+
+def tend(db: sqlite3.Connection, task_id: int, now: float, options: ServerOptions) -> None:
+    """See to the waiting jobs of a task with jumbo jobs."""
+    jumbo.tend(
+        db,
+        task_id,
+        now,
+        options,
+        lambda db, panda_id, now: _end_waiting(db, panda_id, now, options),
+    )
+
+
+def _end_waiting(db: sqlite3.Connection, panda_id: int, now: float, options: ServerOptions) -> None:
+    job = db.execute("SELECT * FROM job WHERE panda_id = ?", (panda_id,)).fetchone()
+    _end_consumer(db, job, now, options)
+
+
+def _end_consumer(
+    db: sqlite3.Connection, job: sqlite3.Row, now: float, options: ServerOptions
+) -> None:
+    unit_id, task_id = job["jobset_id"], job["task_id"]
+    done_here = _settle_rows(db, job)
+    flags = units.flags_of(db, task_id)
+    if "ap" in flags and not options.quirks.partial_merge_fails:
+        units.give_up_hopeless(db, unit_id)
+    facts = _collect(db, job, done_here, options.max_job_attempts)
     ending = decide(facts)
     _store_ending(db, job, ending)
-    db.execute(
-        "UPDATE task SET barren_jobs = ? WHERE task_id = ?", (_count_barren(facts), job["task_id"])
-    )
+    db.execute("UPDATE unit SET barren_jobs = ? WHERE unit_id = ?", (_count_barren(facts), unit_id))
     if ending.follow_up is FollowUp.NEW_JOB:
-        attempt = job["attempt_nr"] + 1
-        jobs.create(db, job["task_id"], job["jobset_id"], attempt_nr=attempt, now=now)
+        units.add_consumer(db, job, now)
     elif ending.follow_up is FollowUp.COMPLETE:
-        settle_complete_unit(db, job["task_id"])
+        units.complete(db, job, now, options)
     elif ending.follow_up is FollowUp.FAIL:
-        _close_task(db, job["task_id"], "failed")
-    return ending
+        units.fail(db, task_id, unit_id, "es_ass_failed")
+    elif job["kind"] == Kind.CO_JUMBO and not _has_waiting(db, unit_id):
+        # Jumbo jobs hold the rest of the unit: somebody must wait for its end.
+        units.add_consumer(db, job, now, status="waiting")
+
+
+def _has_waiting(db: sqlite3.Connection, unit_id: int) -> bool:
+    found = db.execute(
+        "SELECT 1 FROM job WHERE jobset_id = ? AND status IN ('activated', 'waiting') LIMIT 1",
+        (unit_id,),
+    ).fetchone()
+    return found is not None
 
 
 def _count_barren(facts: Facts) -> int:
@@ -102,57 +147,43 @@ def _count_barren(facts: Facts) -> int:
     return facts.barren_jobs + 1 if facts.ready else facts.barren_jobs
 
 
-def _settle_rows(db: sqlite3.Connection, panda_id: int) -> None:
+def _settle_rows(db: sqlite3.Connection, job: sqlite3.Row) -> int:
     """Finished rows are done; what was not reported goes back; failed ones get a copy.
 
-    Each costs an attempt. The copy of a fatal row has none left: its report set 1.
+    Each costs an attempt. A co-jumbo job also settles what jumbo jobs made of its unit. Returns how
+    many rows are done by it.
     """
+    mine = "owner = ?"
+    arguments: tuple[int, ...] = (job["panda_id"],)
+    if job["kind"] == Kind.CO_JUMBO:
+        of_jumbo = "pool = ? AND owner IN (SELECT panda_id FROM job WHERE kind = 4)"
+        mine, arguments = f"(owner = ? OR ({of_jumbo}))", (job["panda_id"], job["jobset_id"])
+    cost = 0 if "df" in units.flags_of(db, job["task_id"]) else 1
     db.execute(
-        "UPDATE event SET status = ? WHERE owner = ? AND status = ?",
-        (EventStatus.DONE, panda_id, EventStatus.FINISHED),
+        "UPDATE event SET status = 0, owner = pool, attempt_nr = attempt_nr - ?"
+        " WHERE owner = ? AND status IN (1, 2)",
+        (cost, job["panda_id"]),
     )
-    db.execute(
-        "UPDATE event SET status = ?, owner = pool, attempt_nr = attempt_nr - 1"
-        " WHERE owner = ? AND status IN (?, ?)",
-        (EventStatus.READY, panda_id, EventStatus.SENT, EventStatus.RUNNING),
-    )
-    db.execute(
-        "INSERT INTO event (task_id, file_id, process_id, attempt_nr, owner, pool, status,"
-        " start_event, last_event, fatal, error_code, error_diag)"
-        " SELECT task_id, file_id, process_id, attempt_nr - 1, pool, pool, ?, start_event,"
-        " last_event, fatal, error_code, error_diag FROM event"
-        " WHERE owner = ? AND status = ? AND copied = 0",
-        (EventStatus.READY, panda_id, EventStatus.FAILED),
-    )
-    db.execute(
-        "UPDATE event SET copied = 1 WHERE owner = ? AND status = ?",
-        (panda_id, EventStatus.FAILED),
-    )
+    units.copy_to_pool(db, f"status = 7 AND {mine}", arguments)
+    query = f"UPDATE event SET status = 6 WHERE status = 3 AND {mine}"
+    return max(0, db.execute(query, arguments).rowcount)
 
 
-def _collect(db: sqlite3.Connection, job: sqlite3.Row, max_job_attempts: int) -> Facts:
-    counted = tally.recount(db, job["task_id"])
-    here = db.execute(
-        "SELECT count(*) FROM event WHERE owner = ? AND status = ?",
-        (job["panda_id"], EventStatus.DONE),
-    ).fetchone()[0]
-    rows = db.execute(
-        "SELECT status, count(*) FROM event WHERE task_id = ? AND copied = 0"
-        " AND (status IN (?, ?) OR (status = ? AND attempt_nr > 0)) GROUP BY status",
-        (job["task_id"], EventStatus.FINISHED, EventStatus.FAILED, EventStatus.READY),
-    ).fetchall()
-    counts = {row[0]: row[1] for row in rows}
-    unsettled = counts.get(EventStatus.FINISHED, 0) + counts.get(EventStatus.FAILED, 0)
-    task = db.execute(
-        "SELECT barren_jobs FROM task WHERE task_id = ?", (job["task_id"],)
+def _collect(
+    db: sqlite3.Connection, job: sqlite3.Row, done_here: int, max_job_attempts: int
+) -> Facts:
+    tally.recount(db, job["task_id"])
+    left = units.count_left(db, job["jobset_id"])
+    unit = db.execute(
+        "SELECT barren_jobs FROM unit WHERE unit_id = ?", (job["jobset_id"],)
     ).fetchone()
     return Facts(
-        done_here=here,
-        done=counted.finished - counts.get(EventStatus.FINISHED, 0),
-        ready=counts.get(EventStatus.READY, 0),
-        running=counted.sent + unsettled,
-        hopeless=counted.failed + counted.fatal,
-        barren_jobs=task["barren_jobs"],
+        done_here=done_here,
+        done=left.done,
+        ready=left.ready,
+        running=left.running + left.unsettled,
+        hopeless=left.hopeless,
+        barren_jobs=unit["barren_jobs"],
         max_job_attempts=max_job_attempts,
     )
 
@@ -167,21 +198,4 @@ def _store_ending(db: sqlite3.Connection, job: sqlite3.Row, ending: Ending) -> N
         "UPDATE job SET status = ?, sub_status = ?, error_code = CASE error_code WHEN 0 THEN ?"
         " ELSE error_code END WHERE panda_id = ?",
         (status, sub_status, ending.code, job["panda_id"]),
-    )
-
-
-def settle_complete_unit(db: sqlite3.Connection, task_id: int) -> None:
-    """Every range of the unit is done. Without merge jobs that finishes the task."""
-    db.execute(
-        "UPDATE job SET status = 'finished' WHERE task_id = ? AND status = 'merging'", (task_id,)
-    )
-    _close_task(db, task_id, "finished")
-
-
-def _close_task(db: sqlite3.Connection, task_id: int, state: str) -> None:
-    db.execute("UPDATE task SET state = ? WHERE task_id = ?", (state, task_id))
-    db.execute(
-        "UPDATE job SET status = 'closed', sub_status = 'es_unused', error_code = 116"
-        " WHERE task_id = ? AND status = 'activated'",
-        (task_id,),
     )

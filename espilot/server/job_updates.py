@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from espilot.server import job_end, jobs
+from espilot.server.brokerage import HIGH_PRIORITY
 from espilot.server.options import ServerOptions
 from espilot.server.schema import PROCESSING_STATES
 from espilot.wire.panda_v1 import FINAL_STATES
@@ -20,6 +21,7 @@ _COLUMNS = {
     "pilot_error_diag": "error_diag",
     "job_sub_status": "sub_status",
     "node": "node",
+    "corrupted_files": "corrupted_files",
 }
 _LENGTHS = {"pilot_error_diag": 500, "job_sub_status": 80, "node": 128}
 
@@ -64,7 +66,7 @@ def forget(db: sqlite3.Connection, panda_id: int, now: float, options: ServerOpt
     job = jobs.find(db, panda_id)
     if job is not None and not job["final"] and job["status"] in (*PROCESSING_STATES, "holding"):
         db.execute("UPDATE job SET sub_status = 'pilot_failed' WHERE panda_id = ?", (panda_id,))
-        job_end.end_job(db, panda_id, now, max_job_attempts=options.max_job_attempts)
+        job_end.end_job(db, panda_id, now, options)
 
 
 def _next_state(stored: str, told: str) -> str:
@@ -93,7 +95,7 @@ def _take_final(
     db.execute("UPDATE job SET status = 'holding', final = 1 WHERE panda_id = ?", (panda_id,))
     if options.quirks.report_checks and given["job_status"] == "finished":
         _check_output_report(db, panda_id, given.get("job_output_report"))
-    job_end.end_job(db, panda_id, now, max_job_attempts=options.max_job_attempts)
+    job_end.end_job(db, panda_id, now, options, told=given["job_status"])
 
 
 def _check_output_report(db: sqlite3.Connection, panda_id: int, text: str | None) -> None:
@@ -119,10 +121,12 @@ def fail_lost(db: sqlite3.Connection, now: float, options: ServerOptions) -> int
         "SELECT panda_id, status FROM job WHERE final = 0 AND ("
         " (status = 'sent' AND updated_at < ?)"
         " OR (status IN ('starting', 'running', 'transferring') AND updated_at < ?)"
-        " OR (status = 'holding' AND updated_at < ?))",
+        " OR (status = 'holding' AND updated_at < CASE WHEN priority > ? THEN ? ELSE ? END))",
         (
             now - options.sent_timeout_s,
             now - options.heartbeat_timeout_s,
+            HIGH_PRIORITY,
+            now - options.urgent_holding_timeout_s,
             now - options.holding_timeout_s,
         ),
     ).fetchall()
@@ -133,5 +137,5 @@ def fail_lost(db: sqlite3.Connection, now: float, options: ServerOptions) -> int
             " error_diag = 'lost: no update in time' WHERE panda_id = ?",
             (codes.get(row["status"], 100), row["panda_id"]),
         )
-        job_end.end_job(db, row["panda_id"], now, max_job_attempts=options.max_job_attempts)
+        job_end.end_job(db, row["panda_id"], now, options)
     return len(rows)

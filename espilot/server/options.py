@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from espilot.server.brokerage import Endpoint, Queue
+
 
 def _no_calls() -> Mapping[str, int]:
     return MappingProxyType({})
@@ -115,6 +117,10 @@ class ServerOptions:
     """The same for jobs of high priority."""
     max_job_attempts: int = 3
     """A task fails after so many jobs in a row without any finished range."""
+    queues: Mapping[str, Queue] = field(default_factory=dict)
+    """Queues by name; one that is not there takes everything but jumbo jobs."""
+    endpoints: Mapping[int, Endpoint] = field(default_factory=dict)
+    """Storage endpoints by id, for the place of merge jobs."""
     quirks: Quirks = field(default_factory=Quirks)
 
 

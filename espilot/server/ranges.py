@@ -12,7 +12,7 @@ from espilot.errors import EspilotError, MessageError
 from espilot.server import tally
 from espilot.server.jobs import GONE
 from espilot.server.options import Quirks
-from espilot.server.schema import DRAWING_STATES, PROCESSING_STATES, EventStatus
+from espilot.server.schema import DRAWING_STATES, PROCESSING_STATES, EventStatus, Kind
 from espilot.wire.panda_reports import (
     DIAG_LIMIT,
     FINAL_STATUSES,
@@ -54,23 +54,34 @@ def acquire(
     if job is None or job["status"] not in DRAWING_STATES or "tobekilled" in (job["command"] or ""):
         return []
     n = 10 if wanted.get("n_ranges") is None else max(0, wanted["n_ranges"])
-    rows = db.execute(
-        "SELECT event.file_id, process_id, attempt_nr, start_event, event.last_event, lfn, guid,"
-        " scope"
-        " FROM event LEFT JOIN file ON file.file_id = event.file_id"
-        " WHERE owner = ? AND status = 0 AND attempt_nr > 0 AND event.task_id = ?"
-        " ORDER BY event.file_id, process_id LIMIT ?",
-        (wanted["jobset_id"], job["task_id"], n),
-    ).fetchall()
+    rows = _draw(db, job, wanted["jobset_id"], n)
     db.executemany(
         "UPDATE event SET status = 1, owner = ?"
         " WHERE task_id = ? AND file_id = ? AND process_id = ? AND attempt_nr = ?",
         ((job["panda_id"], job["task_id"], row[0], row[1], row[2]) for row in rows),
     )
     tally.add(db, job["task_id"], tally.Tally(ready=-len(rows), sent=len(rows)))
-    if quirks.close_waiting_consumers and not _any_ready(db, wanted["jobset_id"]):
+    is_jumbo = job["kind"] == Kind.JUMBO
+    drained = not is_jumbo and not _any_ready(db, wanted["jobset_id"])
+    if drained and quirks.close_waiting_consumers:
         _close_waiting(db, job["jobset_id"])
     return [_describe(row, job) for row in rows]
+
+
+def _draw(db: sqlite3.Connection, job: sqlite3.Row, jobset_id: int, n: int) -> list[sqlite3.Row]:
+    """Ready rows of the pool; a jumbo job draws from all running units of its task."""
+    where = " WHERE owner = :pool AND event.task_id = :task"
+    if job["kind"] == Kind.JUMBO:
+        where = (
+            " JOIN unit ON unit.unit_id = pool"
+            " WHERE event.task_id = :task AND unit.state = 'running'"
+        )
+    return db.execute(
+        "SELECT event.file_id, process_id, attempt_nr, start_event, event.last_event, lfn, guid,"
+        f" scope FROM event LEFT JOIN file ON file.file_id = event.file_id{where}"
+        " AND status = 0 AND attempt_nr > 0 ORDER BY event.file_id, process_id LIMIT :n",
+        {"pool": jobset_id, "task": job["task_id"], "n": n},
+    ).fetchall()
 
 
 def _any_ready(db: sqlite3.Connection, jobset_id: int) -> bool:
@@ -82,8 +93,8 @@ def _close_waiting(db: sqlite3.Connection, jobset_id: int) -> None:
     """The pool is drained: consumers that wait to be started have nothing to do."""
     db.execute(
         "UPDATE job SET status = 'closed', sub_status = 'es_unused', error_code = 116"
-        " WHERE jobset_id = ? AND status = 'activated'",
-        (jobset_id,),
+        " WHERE jobset_id = ? AND status = 'activated' AND kind = ?",
+        (jobset_id, Kind.EVENT),
     )
 
 
@@ -100,9 +111,13 @@ def _describe(row: sqlite3.Row, job: sqlite3.Row) -> dict[str, Any]:
 
 
 def count_ready(db: sqlite3.Connection, job_id: int, jobset_id: int) -> int:
-    """Ready ranges with attempts left in a pool."""
-    query = "SELECT count(*) FROM event WHERE owner = ? AND status = 0 AND attempt_nr > 0"
-    return int(db.execute(query, (jobset_id,)).fetchone()[0])
+    """Ready ranges with attempts left in a pool, or in the whole task of a jumbo job."""
+    job = db.execute(
+        "SELECT task_id FROM job WHERE panda_id = ? AND kind = ?", (job_id, Kind.JUMBO)
+    ).fetchone()
+    column, value = ("task_id", job["task_id"]) if job else ("owner", jobset_id)
+    query = f"SELECT count(*) FROM event WHERE {column} = ? AND status = 0 AND attempt_nr > 0"
+    return int(db.execute(query, (value,)).fetchone()[0])
 
 
 def statuses(

@@ -3,7 +3,7 @@
 An event row is one attempt of one range. Its key is the range id without the PandaID: the owner
 may change while the row lives. `owner` is the PandaID of the job that holds it, or the jobset id
 (`pool`) while it waits. A failed row that has its copy in the pool is `copied`; so each range has
-exactly one row that is not.
+exactly one row that is not. The pool is also the unit of merging: the events of one job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from pathlib import Path
 
 from espilot.errors import LocalError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+class Kind(IntEnum):
+    """Kinds of jobs, numbered as real servers do; never told to a pilot."""
+
+    EVENT = 1
+    MERGE = 2
+    JUMBO = 4
+    CO_JUMBO = 5
 
 
 class EventStatus(IntEnum):
@@ -54,7 +63,13 @@ CREATE TABLE task (
     outputs TEXT NOT NULL,
     max_attempts INTEGER NOT NULL,
     core_count INTEGER NOT NULL,
-    barren_jobs INTEGER NOT NULL DEFAULT 0,
+    priority INTEGER NOT NULL,
+    flags TEXT NOT NULL,
+    merge_transformation TEXT NOT NULL,
+    merge_parameters TEXT NOT NULL,
+    jumbo_jobs INTEGER NOT NULL,
+    jumbo_off_below INTEGER NOT NULL,
+    barren_jumbos INTEGER NOT NULL DEFAULT 0,
     total INTEGER NOT NULL DEFAULT 0,
     ready INTEGER NOT NULL DEFAULT 0,
     sent INTEGER NOT NULL DEFAULT 0,
@@ -63,6 +78,17 @@ CREATE TABLE task (
     fatal INTEGER NOT NULL DEFAULT 0,
     events_finished INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE unit (
+    unit_id INTEGER PRIMARY KEY,
+    task_id INTEGER NOT NULL REFERENCES task,
+    number INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'running',
+    first_event INTEGER NOT NULL,
+    last_event INTEGER NOT NULL,
+    barren_jobs INTEGER NOT NULL DEFAULT 0,
+    merges INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX unit_task ON unit (task_id, number);
 CREATE TABLE file (
     file_id INTEGER PRIMARY KEY,
     task_id INTEGER NOT NULL REFERENCES task,
@@ -70,13 +96,17 @@ CREATE TABLE file (
     guid TEXT NOT NULL,
     scope TEXT NOT NULL,
     first_event INTEGER NOT NULL,
-    last_event INTEGER NOT NULL
+    last_event INTEGER NOT NULL,
+    unit_id INTEGER NOT NULL REFERENCES unit
 );
 CREATE INDEX file_task ON file (task_id, lfn);
 CREATE TABLE job (
     panda_id INTEGER PRIMARY KEY,
     task_id INTEGER NOT NULL REFERENCES task,
     jobset_id INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    queue TEXT NOT NULL DEFAULT '',
     attempt_nr INTEGER NOT NULL,
     status TEXT NOT NULL,
     sub_status TEXT NOT NULL DEFAULT '',
@@ -89,11 +119,13 @@ CREATE TABLE job (
     ranges_finished INTEGER NOT NULL DEFAULT 0,
     error_code INTEGER NOT NULL DEFAULT 0,
     error_diag TEXT NOT NULL DEFAULT '',
+    corrupted_files TEXT,
     pilot_fields TEXT NOT NULL DEFAULT '{}',
     updated_at REAL NOT NULL
 );
 CREATE INDEX job_status ON job (status);
 CREATE INDEX job_task ON job (task_id);
+CREATE INDEX job_set ON job (jobset_id);
 CREATE TABLE event (
     task_id INTEGER NOT NULL,
     file_id INTEGER NOT NULL,
@@ -113,6 +145,9 @@ CREATE TABLE event (
 ) WITHOUT ROWID;
 CREATE INDEX event_owner ON event (owner);
 CREATE INDEX event_ready ON event (owner, file_id, process_id)
+    WHERE status = 0 AND attempt_nr > 0;
+CREATE INDEX event_pool ON event (pool, status);
+CREATE INDEX event_task_ready ON event (task_id, file_id, process_id)
     WHERE status = 0 AND attempt_nr > 0;
 CREATE TABLE archive (
     panda_id INTEGER NOT NULL,

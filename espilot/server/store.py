@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espilot.server import job_updates, jobs, ranges, tally, tasks
+from espilot.server import job_end, job_updates, jobs, ranges, tally, tasks
 from espilot.server.options import ServerOptions
 from espilot.server.schema import open_database, transaction
 from espilot.server.tasks import NewTask
@@ -50,7 +50,7 @@ class Store:
         """Definitions of waiting jobs, now handed out; lost jobs are ended first."""
         self.fail_lost_jobs(now)
         with transaction(self._db) as db:
-            return jobs.acquire(db, wanted, now, self._options.quirks)
+            return jobs.acquire(db, wanted, now, self._options)
 
     def job_statuses(self, job_ids: list[int]) -> list[dict[str, Any]]:
         """Status and attempt of jobs."""
@@ -64,7 +64,12 @@ class Store:
     def fail_lost_jobs(self, now: float) -> int:
         """End the jobs that were not heard of in time."""
         with transaction(self._db) as db:
-            return job_updates.fail_lost(db, now, self._options)
+            lost = job_updates.fail_lost(db, now, self._options)
+            for row in db.execute(
+                "SELECT task_id FROM task WHERE jumbo_jobs != 0 AND state = 'running'"
+            ).fetchall():
+                job_end.tend(db, row["task_id"], now, self._options)
+            return lost
 
     def acquire_ranges(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Ready ranges, now the job's; none is ever given twice."""

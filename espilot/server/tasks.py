@@ -1,106 +1,31 @@
-"""Tasks: making them, counting their ranges, their state."""
+"""Tasks: making them with their units, files, ranges and first jobs; their state."""
 
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from espilot.errors import UsageError
 from espilot.server import jobs, tally
-from espilot.server.schema import ACTIVE_STATES, EventStatus, take_ids
-from espilot.wire.jobdef import is_lfn
+from espilot.server.new_task import NewTask, read_new_task
+from espilot.server.schema import ACTIVE_STATES, EventStatus, Kind, take_ids
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_MOST_RANGES = 10_000_000
-_MOST_EVENTS = 10**15
+__all__ = ["NewTask", "create", "event_rows", "read_new_task", "status"]
 _SCOPE = "local"
 
 
 @dataclass(frozen=True, slots=True)
-class NewTask:
-    """A task to be made. `inputs` are (LFN, events); a generator has none."""
+class _Record:
+    """A piece of an input file that belongs to one unit; events are counted over all files."""
 
-    name: str
-    events: int
-    events_per_range: int = 1
-    outputs: tuple[str, ...] = ("output",)
-    inputs: tuple[tuple[str, int], ...] = ()
-    max_attempts: int = 3
-    core_count: int = 1
-    consumers: int = 1
-    task_id: int = 0
-
-
-def read_new_task(values: Mapping[str, Any]) -> NewTask:
-    """A task from a request or a `[task]` table. Errors: `UsageError` that names the key."""
-    inputs = _read_inputs(values.get("inputs") or (), values.get("events") or 0)
-    task = NewTask(
-        name=str(values.get("name") or "task"),
-        events=_number(values, "events", 0, 0, _MOST_EVENTS) or sum(n for _, n in inputs),
-        events_per_range=_number(values, "events_per_range", 1, 1, _MOST_EVENTS),
-        outputs=_read_outputs(values.get("outputs") or ("output",)),
-        inputs=inputs,
-        max_attempts=_number(values, "max_attempts", 3, 1, 1000),
-        core_count=_number(values, "core_count", 1, 1, 100_000),
-        consumers=_number(values, "consumers", 1, 1, 1000),
-        task_id=_number(values, "task_id", 0, 0, 10**15),
-    )
-    _check_task(task)
-    return task
-
-
-def _check_task(task: NewTask) -> None:
-    if not _NAME.fullmatch(task.name):
-        raise UsageError(f"task.name: letters, digits, '._-' only, not {task.name!r:.80}")
-    if task.events < 1:
-        raise UsageError("task.events: at least 1 event is needed")
-    if task.inputs and task.events != sum(n for _, n in task.inputs):
-        raise UsageError(f"task.events: {task.events} is not the sum of the inputs' events")
-    if task.events // task.events_per_range > _MOST_RANGES:
-        raise UsageError(f"task.events_per_range: more than {_MOST_RANGES} ranges; make it larger")
-
-
-def _number(values: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
-    value = values.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UsageError(f"task.{name}: a number from {low} to {high}, not {value!r:.40}")
-    return value
-
-
-def _read_outputs(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not 0 < len(value) <= 100:
-        raise UsageError("task.outputs: a list of 1 to 100 file names")
-    for name in value:
-        if not isinstance(name, str) or not is_lfn(name):
-            raise UsageError(f"task.outputs: not a plain file name: {name!r:.80}")
-    if len(set(value)) != len(value):
-        raise UsageError("task.outputs: a name appears twice")
-    return tuple(value)
-
-
-def _read_inputs(value: Any, events: Any) -> tuple[tuple[str, int], ...]:
-    """Inputs sorted by LFN, because event numbers count over the sorted list."""
-    if not isinstance(value, list | tuple) or len(value) > 100_000:
-        raise UsageError("task.inputs: a list of {lfn, events}")
-    if len(value) == 1 and isinstance(value[0], str):
-        value = [{"lfn": value[0], "events": events}]
-    inputs = []
-    for item in value:
-        if not isinstance(item, Mapping) or not isinstance(item.get("lfn"), str):
-            raise UsageError("task.inputs: each needs lfn and events when there are several")
-        if not is_lfn(item["lfn"]):
-            raise UsageError(f"task.inputs: not a plain file name: {item['lfn']!r:.80}")
-        inputs.append((item["lfn"], _number(item, "events", 0, 1, _MOST_EVENTS)))
-    if len({lfn for lfn, _ in inputs}) != len(inputs):
-        raise UsageError("task.inputs: a file appears twice")
-    return tuple(sorted(inputs))
+    file_id: int
+    unit_id: int
+    first: int
+    last: int
 
 
 def create(db: sqlite3.Connection, task: NewTask, now: float) -> int:
@@ -116,17 +41,21 @@ def create(db: sqlite3.Connection, task: NewTask, now: float) -> int:
         raise UsageError(f"task.task_id: there is another task {task.task_id} already")
     task_id = task.task_id or _free_task_id(db)
     _insert_task(db, task_id, task, definition)
-    jobset_id = take_ids(db, "id")
-    files = _insert_files(db, task_id, task)
+    units = _insert_units(db, task_id, task)
+    records = _insert_files(db, task_id, task, units)
     db.executemany(
         "INSERT INTO event (task_id, file_id, process_id, attempt_nr, owner, pool, status,"
         " start_event, last_event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        _event_rows(task_id, files, jobset_id, task),
+        _event_rows(task_id, records, task),
     )
     tally.recount(db, task_id)
     db.execute("UPDATE task SET total = ready WHERE task_id = ?", (task_id,))
-    for _ in range(task.consumers):
-        jobs.create(db, task_id, jobset_id, attempt_nr=1, now=now)
+    kind = Kind.CO_JUMBO if task.jumbo_jobs else Kind.EVENT
+    for unit_id in units:
+        for _ in range(task.consumers):
+            jobs.create(db, task_id, unit_id, now=now, kind=kind)
+    for _ in range(task.jumbo_jobs):
+        jobs.create(db, task_id, task_id, now=now, kind=Kind.JUMBO)
     return task_id
 
 
@@ -138,54 +67,78 @@ def _free_task_id(db: sqlite3.Connection) -> int:
 
 
 def _insert_task(db: sqlite3.Connection, task_id: int, task: NewTask, definition: str) -> None:
-    db.execute(
-        "INSERT INTO task (task_id, name, definition, state, events, events_per_range, outputs,"
-        " max_attempts, core_count) VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?)",
-        (
-            task_id,
-            task.name,
-            definition,
-            task.events,
-            task.events_per_range,
-            json.dumps(task.outputs),
-            task.max_attempts,
-            task.core_count,
-        ),
-    )
+    columns = {
+        "task_id": task_id,
+        "name": task.name,
+        "definition": definition,
+        "state": "running",
+        "events": task.events,
+        "events_per_range": task.events_per_range,
+        "outputs": json.dumps(task.outputs),
+        "max_attempts": task.max_attempts,
+        "core_count": task.core_count,
+        "priority": task.priority,
+        "flags": ",".join(task.flags),
+        "merge_transformation": task.merge_transformation,
+        "merge_parameters": task.merge_parameters,
+        "jumbo_jobs": task.jumbo_jobs,
+        "jumbo_off_below": task.jumbo_off_below,
+    }
+    names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+    db.execute(f"INSERT INTO task ({names}) VALUES ({marks})", columns)
+
+
+def _insert_units(db: sqlite3.Connection, task_id: int, task: NewTask) -> list[int]:
+    """The units in the order of their events; their ids are the jobset ids of their jobs."""
+    size = task.events_per_job or task.events
+    n = -(-task.events // size)
+    first_id = take_ids(db, "id", n)
+    for number in range(n):
+        first, last = number * size + 1, min((number + 1) * size, task.events)
+        db.execute(
+            "INSERT INTO unit (unit_id, task_id, number, first_event, last_event)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (first_id + number, task_id, number + 1, first, last),
+        )
+    return list(range(first_id, first_id + n))
 
 
 def _insert_files(
-    db: sqlite3.Connection, task_id: int, task: NewTask
-) -> list[tuple[int, int, int]]:
-    """Records of the inputs as (file id, first event, last event), counted over all of them.
+    db: sqlite3.Connection, task_id: int, task: NewTask, units: list[int]
+) -> list[_Record]:
+    """Records of the inputs, cut where a unit ends.
 
     A generator has one pseudo-input that holds all its events.
     """
-    inputs = task.inputs or ((f"{task_id}.evgen", task.events),)
-    file_id = take_ids(db, "id", len(inputs))
+    size = task.events_per_job or task.events
     records = []
     first = 1
-    for lfn, events in inputs:
+    for lfn, events in task.inputs or ((f"{task_id}.evgen", task.events),):
         guid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"espilot:{task_id}:{lfn}")).upper()
-        last = first + events - 1
-        db.execute(
-            "INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (file_id, task_id, lfn, guid, _SCOPE, first, last),
-        )
-        records.append((file_id, first, last))
-        file_id, first = file_id + 1, last + 1
+        end = first + events - 1
+        while first <= end:
+            unit = (first - 1) // size
+            last = min(end, (unit + 1) * size)
+            record = _Record(take_ids(db, "id"), units[unit], first, last)
+            db.execute(
+                "INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (record.file_id, task_id, lfn, guid, _SCOPE, first, last, record.unit_id),
+            )
+            records.append(record)
+            first = last + 1
     return records
 
 
-def _event_rows(
-    task_id: int, files: Sequence[tuple[int, int, int]], pool: int, task: NewTask
-) -> Iterator[tuple[int, ...]]:
-    """One row per range; a range does not cross a file, so the last of a file may be shorter."""
+def _event_rows(task_id: int, records: list[_Record], task: NewTask) -> Iterator[tuple[int, ...]]:
+    """One row per range; a range does not cross a record, so the last of one may be shorter."""
     step, ready = task.events_per_range, int(EventStatus.READY)
-    for file_id, first, last in files:
-        for start in range(first, last + 1, step):
-            end = min(start + step - 1, last)
-            yield task_id, file_id, start, task.max_attempts, pool, pool, ready, start, end
+    for record in records:
+        for start in range(record.first, record.last + 1, step):
+            end = min(start + step - 1, record.last)
+            pool = record.unit_id
+            yield (
+                task_id, record.file_id, start, task.max_attempts, pool, pool, ready, start, end
+            )  # fmt: skip
 
 
 def status(db: sqlite3.Connection, task_id: int) -> dict[str, Any]:

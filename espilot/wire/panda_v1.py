@@ -193,7 +193,9 @@ CREATE_TASK = Call(
         "max_attempts": Parameter(Kind.INT, default=3),
         "core_count": Parameter(Kind.INT, default=1),
         "consumers": Parameter(Kind.INT, default=1),
-        "task_id": Parameter(Kind.INT),
+        **_many(Kind.INT, "task_id", "events_per_job", "jumbo_jobs", "jumbo_off_below", "priority"),
+        **_many(Kind.STR, "merge_transformation", "merge_parameters"),
+        **_many(Kind.ANY, "flags"),
     },
 )
 SET_COMMAND = Call(
