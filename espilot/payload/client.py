@@ -30,6 +30,8 @@ MAX_NAME_CHARS = 98
 """A longer name does not fit into the path of a socket."""
 FLUSH_S = 30.0
 """How long the end of a client waits for the pilot to take what was sent."""
+TERM_FLUSH_S = 3.0
+"""The same after SIGTERM: KILL follows, and with the pilot gone nobody takes it any more."""
 SDK = "espilot"
 
 _log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ import zmq
 
 from espilot.errors import EspilotError, UsageError
 from espilot.model import EventRange
-from espilot.payload.client import Client, channel_address
+from espilot.payload.client import FLUSH_S, TERM_FLUSH_S, Client, channel_address
 from espilot.payload.pool import cores
 from espilot.payload.ranges import EXIT_TERMINATED, output_path
 from espilot.payload.template import Template, parse_template
@@ -269,11 +269,14 @@ def _run(template: Template, processes: int, address: str) -> int:
     signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
     client = Client(address, slots=processes, name="exec_runner")
     runner = Runner(client, template, processes)
+    flush_s = FLUSH_S
     try:
-        return runner.run(stop_fd)
+        code = runner.run(stop_fd)
+        flush_s = TERM_FLUSH_S if code == EXIT_TERMINATED else FLUSH_S
+        return code
     finally:
         runner.stop()
-        client.close()
+        client.close(flush_s)
 
 
 def _parser() -> argparse.ArgumentParser:

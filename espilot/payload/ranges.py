@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from espilot.errors import UsageError
 from espilot.model import EventRange
-from espilot.payload.client import Client, Stopwatch, channel_address
+from espilot.payload.client import FLUSH_S, TERM_FLUSH_S, Client, Stopwatch, channel_address
 from espilot.wire import payload_native as native
 from espilot.wire.payload import CODE_EXECUTION, Welcome
 
@@ -127,8 +127,9 @@ class EventRanges:
     ) -> None:
         self._client = Client(channel_address(channel), slots=slots, name=name or "")
         self._current: RangeInHand | None = None
+        self._flush_s = FLUSH_S
         atexit.register(self.close)
-        _end_on_term()
+        self._end_on_term()
 
     @property
     def welcome(self) -> Welcome:
@@ -187,8 +188,19 @@ class EventRanges:
 
     def close(self) -> None:
         """Close the channel after delivering what was sent; ranges in hand go back to the pilot."""
-        self._client.close()
+        self._client.close(self._flush_s)
         atexit.unregister(self.close)
+
+    def _end_on_term(self) -> None:
+        """Make SIGTERM an orderly exit, unless the payload handles it itself."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._exit_terminated)
+
+    def _exit_terminated(self, number: int, frame: FrameType | None) -> None:
+        self._flush_s = TERM_FLUSH_S
+        raise SystemExit(EXIT_TERMINATED)
 
     def _abandon(self, reason: str) -> None:
         if self._current and not self._current.settled:
@@ -223,15 +235,3 @@ def output_path(welcome: Welcome, range_id: str, stream: int = 0) -> str:
     if not 0 <= stream < len(names):
         raise UsageError(f"the job has {len(names)} outputs, there is no stream {stream}")
     return str(Path(output_dir(welcome), f"{names[stream]}.{range_id}"))
-
-
-def _end_on_term() -> None:
-    """Make SIGTERM an orderly exit, unless the payload handles it itself."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _exit_terminated)
-
-
-def _exit_terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_TERMINATED)
