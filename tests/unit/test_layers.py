@@ -24,7 +24,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "model": (),
     "errors": (),
     "ports": NOUNS,
-    "config": NOUNS,
+    "config": ("sections", *NOUNS),
+    "sections": (),
     "core": ("core", "config", *NOUNS),
     "wire": ("wire", *NOUNS),
     "queue": ("queue", *NOUNS),
@@ -37,6 +38,11 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "supervisor": (
         "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "logs", "view",
         "workers.context", "workers.local_task", "payload.template", *NOUNS,
+    ),
+    # One job that is not of events, beside its payload; started like a payload.
+    "executors": (
+        "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
+        "workers.context", "workers.storages", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": ("payload", "wire.payload", "wire.payload_native", "wire.payload_text", *NOUNS),
