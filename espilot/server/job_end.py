@@ -113,10 +113,12 @@ def _end_consumer(
     db: sqlite3.Connection, job: sqlite3.Row, now: float, options: ServerOptions
 ) -> None:
     unit_id, task_id = job["jobset_id"], job["task_id"]
-    done_here = _settle_rows(db, job)
+    done_here, moved = _settle_rows(db, job)
     flags = units.flags_of(db, task_id)
     if "ap" in flags and not options.quirks.partial_merge_fails:
-        units.give_up_hopeless(db, unit_id)
+        moved += units.give_up_hopeless(db, unit_id)
+    if moved:
+        tally.recount(db, task_id)
     facts = _collect(db, job, done_here, options.max_job_attempts)
     ending = decide(facts)
     _store_ending(db, job, ending)
@@ -147,11 +149,11 @@ def _count_barren(facts: Facts) -> int:
     return facts.barren_jobs + 1 if facts.ready else facts.barren_jobs
 
 
-def _settle_rows(db: sqlite3.Connection, job: sqlite3.Row) -> int:
+def _settle_rows(db: sqlite3.Connection, job: sqlite3.Row) -> tuple[int, int]:
     """Finished rows are done; what was not reported goes back; failed ones get a copy.
 
     Each costs an attempt. A co-jumbo job also settles what jumbo jobs made of its unit. Returns how
-    many rows are done by it.
+    many rows are done by it, and how many went to the pool.
     """
     mine = "owner = ?"
     arguments: tuple[int, ...] = (job["panda_id"],)
@@ -159,20 +161,19 @@ def _settle_rows(db: sqlite3.Connection, job: sqlite3.Row) -> int:
         of_jumbo = "pool = ? AND owner IN (SELECT panda_id FROM job WHERE kind = 4)"
         mine, arguments = f"(owner = ? OR ({of_jumbo}))", (job["panda_id"], job["jobset_id"])
     cost = 0 if "df" in units.flags_of(db, job["task_id"]) else 1
-    db.execute(
+    returned = db.execute(
         "UPDATE event SET status = 0, owner = pool, attempt_nr = attempt_nr - ?"
         " WHERE owner = ? AND status IN (1, 2)",
         (cost, job["panda_id"]),
-    )
-    units.copy_to_pool(db, f"status = 7 AND {mine}", arguments)
+    ).rowcount
+    copied = units.copy_to_pool(db, f"status = 7 AND {mine}", arguments)
     query = f"UPDATE event SET status = 6 WHERE status = 3 AND {mine}"
-    return max(0, db.execute(query, arguments).rowcount)
+    return db.execute(query, arguments).rowcount, returned + copied
 
 
 def _collect(
     db: sqlite3.Connection, job: sqlite3.Row, done_here: int, max_job_attempts: int
 ) -> Facts:
-    tally.recount(db, job["task_id"])
     left = units.count_left(db, job["jobset_id"])
     unit = db.execute(
         "SELECT barren_jobs FROM unit WHERE unit_id = ?", (job["jobset_id"],)

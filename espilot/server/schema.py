@@ -146,7 +146,7 @@ CREATE TABLE event (
 CREATE INDEX event_owner ON event (owner);
 CREATE INDEX event_ready ON event (owner, file_id, process_id)
     WHERE status = 0 AND attempt_nr > 0;
-CREATE INDEX event_pool ON event (pool, status);
+CREATE INDEX event_pool ON event (pool, status, copied, attempt_nr);
 CREATE INDEX event_task_ready ON event (task_id, file_id, process_id)
     WHERE status = 0 AND attempt_nr > 0;
 CREATE TABLE archive (

@@ -54,13 +54,14 @@ def flags_of(db: sqlite3.Connection, task_id: int) -> frozenset[str]:
     return frozenset(row[0].split(",")) - {""}
 
 
-def give_up_hopeless(db: sqlite3.Connection, unit_id: int) -> None:
-    """With partial results accepted, ranges without attempts are fatal and hold nothing up."""
-    db.execute(
+def give_up_hopeless(db: sqlite3.Connection, unit_id: int) -> int:
+    """With partial results accepted, ranges without attempts are fatal and hold nothing up; returns
+    how many."""
+    return db.execute(
         "UPDATE event SET status = ? WHERE pool = ? AND owner = pool AND status = ?"
         " AND attempt_nr <= 0",
         (EventStatus.FATAL, unit_id, EventStatus.READY),
-    )
+    ).rowcount
 
 
 def add_consumer(
