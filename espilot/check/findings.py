@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from espilot.wire.payload import printable
+
 PAGE = "docs/payload-protocol.md"
 
 
@@ -48,17 +50,18 @@ class Findings:
         self.notes: list[str] = []
 
     def add(self, code: str, text: str) -> None:
-        """Note one occurrence; the first one's text is kept."""
+        """Note one occurrence; the first one's text is kept, as one printable line."""
         found = self._found.get(code)
         if found is None:
-            self._found[code] = Finding(code, text)
+            self._found[code] = Finding(code, printable(text))
         else:
             found.count += 1
 
     def note(self, text: str) -> None:
         """Note something that is worth telling and no fault."""
-        if text not in self.notes:
-            self.notes.append(text)
+        line = printable(text)
+        if line not in self.notes:
+            self.notes.append(line)
 
     def has(self, code: str) -> bool:
         """Whether this was found."""

@@ -1,0 +1,225 @@
+"""`espilot check-payload` as its users start it: what is sound, and each fault by its name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ESPILOT = [sys.executable, str(ROOT / "bin" / "espilot")]
+FAKE = [sys.executable, str(ROOT / "bin" / "fake-payload")]
+DIALECTS = pytest.mark.parametrize("dialect", ["text", "native"])
+PATIENT_S, HASTY_S = "20", "3"
+
+
+def check(*arguments: str, cwd: Path | None = None) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON object of a check."""
+    done = subprocess.run(
+        [*ESPILOT, "check-payload", "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        cwd=cwd,
+    )
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["schema"] == "espilot.check/1"
+    assert found["sound"] == (done.returncode == 0)
+    return done.returncode, found
+
+
+def codes_of(document: dict[str, Any]) -> set[str]:
+    """The codes of all findings."""
+    return {each["code"] for case in document["cases"] for each in case["findings"]}
+
+
+@DIALECTS
+@pytest.mark.parametrize("more", [[], ["--clients", "2", "--outstanding", "3", "--nfiles", "2"]])
+def test_sound_payload_is_called_sound(dialect: str, more: list[str]) -> None:
+    """All cases are run, nothing is found, and it takes well under a minute."""
+    code, found = check("--dialect", dialect, "--", *FAKE, "--dialect", dialect, *more)
+    assert (code, codes_of(found)) == (0, set())
+    assert found["dialects"] == [dialect]
+    assert found["wall_s"] < 45
+    assert len(found["cases"]) == 8
+    assert {case["state"] for case in found["cases"]} == {"sound"}
+
+
+POOL = """
+from pathlib import Path
+from espilot.payload import EventRanges
+from espilot.payload.pool import run_processes
+
+def work(index):
+    with EventRanges(slots=2) as ranges:
+        for each in ranges:
+            Path(each.output_path()).write_text(str(each.start_event))
+            each.done(each.output_path())
+
+raise SystemExit(run_processes(work))
+"""
+
+
+def test_pool_of_the_sdk_is_sound(tmp_path: Path) -> None:
+    """A payload with the SDK's process pool passes all cases; its path may be relative."""
+    (tmp_path / "pool.py").write_text(POOL)
+    code, found = check("--", sys.executable, "pool.py", cwd=tmp_path)
+    assert (code, codes_of(found)) == (0, set())
+
+
+def test_command_template_is_sound(tmp_path: Path) -> None:
+    """A command that names {output} is run once for each range, and passes all cases."""
+    script = tmp_path / "sim.sh"
+    script.write_text('#!/bin/sh\necho "$1 $2" > "$3"\n')
+    script.chmod(0o755)
+    words = ["./sim.sh", "{startEvent}", "{lastEvent}", "{output}"]
+    code, found = check("--", *words, cwd=tmp_path)
+    assert (code, codes_of(found)) == (0, set())
+    assert found["dialects"] == ["native"]
+
+
+FAULTS = {
+    "--fail-every 3": "range-failed",
+    "--report-twice 3": "report-twice",
+    "--report-unknown 3": "report-unknown",
+    "--path-outside 3": "path-outside",
+    "--missing-file 3": "missing-file",
+    "--empty-file 3": "empty-file",
+    "--change-after-report 2": "change-after-report",
+    "--garbage 3": "garbage",
+    "--oversize 9": "oversize",
+    "--hang-after 3": "hang",
+    "--crash-after 3 --crash-how segv": "crash",
+    "--crash-after 3 --crash-how abort": "crash",
+    "--crash-after 3 --crash-how kill --clients 2": "crash",
+    "--crash-after 3 --crash-how exit7": "exit-code",
+    "--crash-after 3 --crash-how exit0": "range-unreported",
+    "--exit-early 3": "exit-early",
+    "--max-ranges 3": "exit-early",
+    "--exit-delay-ms 60000": "lives-on",
+    "--start-ms 60000": "no-request",
+    "--no-request": "no-request",
+    "--orphans 1": "processes-left",
+    "--spawn 1": "processes-left",
+    "--flood-stdout 2M": "log-flood",
+    "--eat-memory 100M": "memory-growth",
+    "--eat-disk 2M": "stray-files",
+    "--flood-ready": "request-flood",
+}
+"""What the fake payload is told to do wrong, and what it is to be called."""
+HASTY = ("--hang-after", "--exit-delay-ms", "--start-ms", "--no-request")
+
+
+@DIALECTS
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_named(fault: str, dialect: str) -> None:
+    """Each fault that the fake payload can be told to make is exit 1 under its own name."""
+    timeout_s = HASTY_S if fault.startswith(HASTY) else PATIENT_S
+    options = ["--only", "plain", "--timeout", timeout_s]
+    code, found = check(*options, "--", *FAKE, "--dialect", dialect, *fault.split())
+    assert code == 1
+    assert FAULTS[fault] in codes_of(found)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "code"), [("text", "range-not-understood"), ("native", "range-not-understood")]
+)
+def test_parse_errors_are_named(dialect: str, code: str) -> None:
+    """A payload that does not understand ranges is told so, whatever its dialect."""
+    fault = ["--dialect", dialect, "--parse-error-every", "4"]
+    assert codes_of(check("--only", "plain", "--", *FAKE, *fault)[1]) == {code}
+
+
+@DIALECTS
+def test_ignored_term_is_named(dialect: str) -> None:
+    """Whoever ignores SIGTERM is found out by the case that sends it."""
+    options = ["--only", "sigterm", "--timeout", HASTY_S]
+    code, found = check(*options, "--", *FAKE, "--dialect", dialect, "--ignore-term")
+    assert (code, codes_of(found)) == (1, {"ignores-term"})
+
+
+def test_every_fault_of_the_fake_is_in_the_table() -> None:
+    """A new switch of the fake payload has to get a row, or be told here to be no fault."""
+    harmless = {
+        "--help", "--dialect", "--channel", "--outdir", "--prefix", "--name", "--outsize",
+        "--nfiles", "--delay-ms", "--jitter-ms", "--outstanding", "--clients", "--json",
+        "--replay", "--replay-timing", "--replay-epoch",
+    }  # fmt: skip
+    apart = {"--parse-error-every", "--ignore-term"}
+    text = subprocess.run([*FAKE, "--help"], capture_output=True, text=True).stdout
+    switches = {
+        word.rstrip("],") for word in text.replace("[", " ").split() if word.startswith("--")
+    }
+    told = {word for fault in FAULTS for word in fault.split() if word.startswith("--")}
+    assert switches - harmless - apart - told == set()
+
+
+def test_each_finding_explains_itself(tmp_path: Path) -> None:
+    """In words, JSON and JUnit: what was seen, why it matters, and where to read on."""
+    junit = tmp_path / "check.xml"
+    fault = ["--report-twice", "4", "--missing-file", "5"]
+    words = ["--only", "plain", "--junit", str(junit), "--", *FAKE, *fault]
+    _, found = check(*words)
+    (case,) = found["cases"]
+    assert case["state"] == "findings"
+    for each in case["findings"]:
+        page, _, section = each["reference"].partition("#")
+        assert each["explanation"] and each["text"] and each["count"] >= 1
+        assert section in sections_of(ROOT / page)
+    suite = ElementTree.parse(junit).getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    assert {f.get("type") for f in suite.iter("failure")} == codes_of(found)
+    done = subprocess.run([*ESPILOT, "check-payload", *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    for code in codes_of(found):
+        assert f"{code}: the payload" in done.stdout
+    assert "see docs/payload-protocol.md#" in done.stdout
+
+
+def sections_of(page: Path) -> set[str]:
+    """The anchors of a page."""
+    lines = page.read_text().splitlines()
+    return {line.partition('<a id="')[2].partition('"')[0] for line in lines if "<a id=" in line}
+
+
+def test_blocking_finding_skips_the_rest() -> None:
+    """When the first case hangs, the others are not waited for, and are said to be skipped."""
+    _, found = check("--timeout", HASTY_S, "--", *FAKE, "--hang-after", "2")
+    states = [case["state"] for case in found["cases"]]
+    assert states == ["findings"] + ["skipped"] * 7
+    assert found["wall_s"] < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["--only", "plan", "--", "true"], "there is no case 'plan'"),
+        (["--timeout", "0", "--", "true"], "not a number of seconds"),
+        (["--timeout", "nan", "--", "true"], "not a number of seconds"),
+        (["--input", "none:5", "--", "true"], "--input"),
+        (["--junit", "/nowhere/x.xml", "--", "true"], "no directory /nowhere"),
+        (["--workdir", "/etc", "--", "true"], "not empty"),
+        (["--", "sim", "{output}", "{nonsense}"], "unknown placeholder"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_64(arguments: list[str], words: str) -> None:
+    """The line names what is wrong; nothing was started."""
+    done = subprocess.run(
+        [*ESPILOT, "check-payload", *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 64
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_command_that_cannot_be_started() -> None:
+    """It is a finding, with the reason."""
+    code, found = check("--", "/nowhere/payload")
+    assert (code, codes_of(found)) == (1, {"cannot-start"})
+    assert "No such file" in found["cases"][0]["findings"][0]["text"]
