@@ -26,6 +26,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "ports": NOUNS,
     "config": ("sections", *NOUNS),
     "sections": (),
+    "config_origin": ("config", *NOUNS),
     "core": ("core", "config", *NOUNS),
     "wire": ("wire", *NOUNS),
     "queue": ("queue", *NOUNS),
@@ -52,7 +53,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "cli": (
         "cli", "check", "supervisor", "server", "payload.template", "workers.context",
-        "workers.storages", "config", "logs", "settings_text", "view", *NOUNS,
+        "workers.storages", "config", "config_origin", "logs", "settings_text", "view", *NOUNS,
     ),
     "view": ("view", *NOUNS),
     # What is beside the layers: settings as text, logs.
