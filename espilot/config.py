@@ -16,10 +16,13 @@ from espilot.errors import ConfigError
 from espilot.sections import (
     DrainConfig,
     EndpointConfig,
+    JobsConfig,
     LimitsConfig,
+    MetricsConfig,
     PackingConfig,
     PayloadConfig,
     ServerConfig,
+    ServiceConfig,
     StageinConfig,
     StageoutConfig,
     TaskConfig,
@@ -31,10 +34,13 @@ from espilot.sections import (
 __all__ = [
     "DrainConfig",
     "EndpointConfig",
+    "JobsConfig",
     "LimitsConfig",
+    "MetricsConfig",
     "PackingConfig",
     "PayloadConfig",
     "ServerConfig",
+    "ServiceConfig",
     "Settings",
     "StageinConfig",
     "StageoutConfig",
@@ -62,6 +68,9 @@ class Settings:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     drain: DrainConfig = field(default_factory=DrainConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
+    service: ServiceConfig = field(default_factory=ServiceConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     endpoints: Mapping[str, EndpointConfig] = field(
         default_factory=dict, metadata={"kind": EndpointConfig}
     )
@@ -156,9 +165,12 @@ LEAST: Mapping[str, float] = {
     "server.timeout_s": 0.01,
     "server.connect_timeout_s": 0.01,
     "server.heartbeat_s": 0.01,
+    "server.lost_after_s": 1,
     "drain.grace_s": 1,
     "drain.notice_s": 1,
     "drain.interrupt_s": 1,
+    "jobs.pause_min_s": 0.01,
+    "metrics.every_s": 1,
     "limits.live_ranges": 1,
     "limits.role_restarts": 1,
     "limits.silent_s": 2,

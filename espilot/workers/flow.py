@@ -76,8 +76,10 @@ class Flow:
         self._busy = False
         self._failures += 1
         server = self._worker.child.settings.server
-        backoff = Backoff(server.retry_min_s, server.retry_max_s)
-        delay_s = backoff.next_delay(self._failures, random.random()) or server.retry_max_s
+        # However long a pause may be, several tries must fit before the server gives the job up.
+        longest_s = max(server.retry_min_s, min(server.retry_max_s, server.lost_after_s / 8))
+        backoff = Backoff(server.retry_min_s, longest_s)
+        delay_s = backoff.next_delay(self._failures, random.random()) or longest_s
         self._worker.child.log.warning("server", "call failed", flow=self.name, error=error,
                                        failures=self._failures, retry_in_s=delay_s)  # fmt: skip
         if isinstance(error, ServerRefused):
