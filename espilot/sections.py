@@ -47,6 +47,10 @@ class PayloadConfig:
         1800.0, "How long the payload may live after it heard that no more ranges come."
     )
     max_held: int = setting(64, "Ranges that one client may hold at once.")
+    record: str = setting(
+        "", "File that gets what goes over the channel (espilot run --record); empty: none."
+    )
+    record_limit_bytes: int = setting(2**30, "Largest size of that file; then it is cut.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,46 @@ class DrainConfig:
         "A file whose existence means: drain, by the duration or Unix time in it, if there is one; "
         "empty: WORKDIR/drain, which is removed when it was read.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """[jobs]: which jobs are taken from a server that is not our own."""
+
+    at_most: int = setting(0, "Jobs after which the run ends; 0 takes jobs for ever.")
+    requests: int = setting(
+        0, "Requests in a row without a job after which the run ends; 0 asks for ever."
+    )
+    pause_min_s: float = setting(
+        5.0, "Pause after a request without a job, or a job without any finished range."
+    )
+    pause_max_s: float = setting(300.0, "That pause doubles up to this.")
+    least_left_s: float = setting(
+        0.0, "No further job is taken when less time is left until a known end."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """[service]: the pilot as a service of the machine."""
+
+    stop_max_s: float = setting(
+        3600.0, "Longest time that a drain asks systemd for when the service is stopped."
+    )
+    journal: str = setting(
+        "auto", "Log to the journal too: auto (when stderr is the journal), yes or no."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """[metrics]: figures for Prometheus."""
+
+    textfile: str = setting(
+        "", "File ending in .prom for the node exporter's text file collector; {instance} is known."
+    )
+    port: int = setting(0, "Port on 127.0.0.1 that answers /metrics; 0 opens none.")
+    every_s: float = setting(15.0, "Pause between two writings.")
 
 
 @dataclass(frozen=True, slots=True)

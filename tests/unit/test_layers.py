@@ -27,6 +27,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "config": ("sections", *NOUNS),
     "sections": (),
     "config_origin": ("config", *NOUNS),
+    "config_files": ("config", "config_origin", *NOUNS),
     "core": ("core", "config", *NOUNS),
     "wire": ("wire", *NOUNS),
     "queue": ("queue", *NOUNS),
@@ -46,14 +47,18 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "workers.context", "workers.storages", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
-    "payload": ("payload", "wire.payload", "wire.payload_native", "wire.payload_text", *NOUNS),
+    "payload": (
+        "payload", "wire.payload", "wire.payload_native", "wire.payload_text", "wire.record",
+        *NOUNS,
+    ),
     # Plays a pilot: its wire and its way to start a payload, none of its other parts.
     "check": (
         "check", "adapters", "wire", "config", "supervisor.payload", "workers.context", *NOUNS,
     ),
     "cli": (
         "cli", "check", "supervisor", "server", "payload.template", "workers.context",
-        "workers.storages", "config", "config_origin", "logs", "settings_text", "view", *NOUNS,
+        "workers.recording", "workers.storages", "config", "config_files", "config_origin",
+        "logs", "settings_text", "view", *NOUNS,
     ),
     "view": ("view", *NOUNS),
     # What is beside the layers: settings as text, logs.
