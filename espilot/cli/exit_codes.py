@@ -1,23 +1,30 @@
-"""The exit codes of `espilot`'s own commands; the one table."""
+"""The exit codes of `espilot`'s own commands; the one table. A stock pilot's: `core/exit_code`."""
 
 from __future__ import annotations
 
-FINISHED = 0
-"""Everything asked for was done."""
-FAILED = 1
-"""The task failed: some of its ranges could not be processed, or the run was ended by a limit."""
-DRAINED = 3
-"""The run was ended early; what was made is safe and reported, the rest went back."""
-USAGE = 64
-"""The command line or a job file cannot be used."""
-DEFECT = 70
-"""An error in espilot itself."""
-LOCAL = 73
-"""This node: a directory, the disk, another pilot."""
-UNAVAILABLE = 75
-"""The server or the storage cannot be reached."""
+from collections.abc import Mapping
+from types import MappingProxyType
 
+FINISHED = 0
+FAILED = 1
+DRAINED = 3
+USAGE = 64
+DEFECT = 70
+LOCAL = 73
+UNAVAILABLE = 75
 INTERRUPTED = 130
-"""Ended by Ctrl-C before anything was started."""
+
+TABLE: Mapping[int, str] = MappingProxyType(
+    {
+        FINISHED: "everything asked for was done",
+        FAILED: "the task failed: ranges could not be processed, or a limit ended the run",
+        DRAINED: "ended early; what was made is safe and reported, the rest went back",
+        USAGE: "the command line, a job file or a setting cannot be used",
+        DEFECT: "an error in espilot itself",
+        LOCAL: "this node: a directory, the disk, another pilot",
+        UNAVAILABLE: "the server or the storage cannot be reached, or refuses us",
+        INTERRUPTED: "ended by Ctrl-C before anything was started",
+    }
+)
 
 BY_STATE = {"finished": FINISHED, "failed": FAILED, "drained": DRAINED}

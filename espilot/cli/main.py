@@ -15,6 +15,7 @@ from espilot.cli import (
     dump,
     exit_codes,
     explain,
+    help,
     recover,
     run_command,
     server,
@@ -70,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     drain.add_parser(commands).set_defaults(run=drain.run)
     server.add_parser(commands).set_defaults(run=server.run)
     check_payload.add_parser(commands).set_defaults(run=check_payload.run)
+    help.add_parser(commands).set_defaults(run=help.run)
     return parser
 
 

@@ -58,7 +58,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "cli": (
         "cli", "check", "supervisor", "server", "payload.template", "workers.context",
         "workers.recording", "workers.storages", "config", "config_files", "config_origin",
-        "logs", "settings_text", "view", *NOUNS,
+        "logs", "settings_text", "view", "core.exit_code", *NOUNS,
     ),
     "view": ("view", *NOUNS),
     # What is beside the layers: settings as text, logs.
