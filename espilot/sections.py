@@ -150,6 +150,9 @@ class ServerConfig:
     retry_max_s: float = setting(60.0, "Longest pause after a failed call.")
     site: str = setting("ESPILOT", "Name of the queue (computing site) in job requests.")
     report_max_ranges: int = setting(1000, "Ranges in one report.")
+    lost_after_s: float = setting(
+        7200.0, "Without a heartbeat for so long the server gives a job up; tries are closer."
+    )
     dialect: str = setting("auto", "Dialect of the server: legacy, v1, or auto to find out.")
     x509_proxy: str = setting("", "Proxy file; empty takes the one that X509_USER_PROXY names.")
     ca: str = setting("", "Directory or bundle of authorities; empty takes X509_CERT_DIR's.")
