@@ -22,6 +22,7 @@ from espilot.supervisor.resume import has_live, note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.context import Context
+from espilot.workers.recording import prepare_record
 from espilot.workers.storages import location_of, open_storages
 
 EXAMPLES = """\
@@ -30,6 +31,8 @@ examples:
       Z -> mu mu with Pythia 8; everything below ./espilot-work
   espilot run --local job.toml --workdir /scratch/me --storage /data/out --json
       other places; the last line of stdout is one JSON object
+  espilot run --local job.toml --record channel.record
+      what payload and pilot say, for `fake-payload --replay channel.record`
 
 exit codes: 0 finished, 1 failed, 3 drained (ended early, nothing lost), 64 wrong usage,
 70 defect, 73 this node, 75 server or storage not reachable
@@ -78,6 +81,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="where an early end spares what the storage does not take; may be a shared directory",
     )
     parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write down what goes over the payload's channel, for fake-payload --replay",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON on the last line of stdout"
     )
     return parser
@@ -90,6 +99,9 @@ def run(args: argparse.Namespace) -> int:
     settings = config.read_file(args.local)
     if args.recovery_dir is not None:
         settings = replace(settings, recovery_dir=str(args.recovery_dir.absolute()))
+    if args.record is not None:
+        record = str(prepare_record(args.record))
+        settings = replace(settings, payload=replace(settings.payload, record=record))
     check_task(args.local, settings)
     workdir = args.workdir.resolve()
     state = StateDir((args.state_dir or workdir / "state").resolve())

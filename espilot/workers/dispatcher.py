@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from pathlib import Path
 
 from espilot.adapters.channel import PayloadChannel, Sending
 from espilot.adapters.loop import Timer
@@ -14,8 +15,10 @@ from espilot.core.clients import Reply
 from espilot.pipeline.dispatch import Dispatch
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
+from espilot.wire.record import Opening
 from espilot.workers.child import Child
 from espilot.workers.hang_watch import HangWatch
+from espilot.workers.recording import FLUSH_S, RecordedChannel, Recorder
 
 BATCH = 512
 """Messages settled in one transaction; more would keep the first client waiting."""
@@ -54,7 +57,7 @@ class Station:
         )
         self.dispatch.welcome = self._welcome
         self.dispatch.tell = child.story.tell
-        self.channel = PayloadChannel(serve.channel)
+        self.channel = open_channel(child, serve)
         self._hang_watch = HangWatch(settings.payload, self.dispatch, child.send)
         self._pidfds: dict[int, int] = {}
         self._complaints = 0
@@ -210,6 +213,22 @@ class Station:
         }  # fmt: skip
         directory = str(self.child.context.payload_dir(self.epoch))
         return payload_native.welcome(job, directory, {}, 60.0)
+
+
+def open_channel(child: Child, serve: Serve) -> PayloadChannel:
+    """The channel of an epoch, with a recorder beside it where the settings say so."""
+    config = child.settings.payload
+    if not config.record:
+        return PayloadChannel(serve.channel)
+
+    def complain(text: str) -> None:
+        child.log.warning("message", "recording has trouble", error=text)
+
+    directory = str(child.context.payload_dir(serve.epoch))
+    opening = Opening(serve.epoch, serve.channel, directory, time.time())
+    recorder = Recorder(Path(config.record), config.record_limit_bytes, complain)
+    child.loop.every(FLUSH_S, recorder.flush)
+    return RecordedChannel(opening, recorder)
 
 
 class Dispatcher:

@@ -8,12 +8,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from types import FrameType
 
-from espilot.errors import UsageError
+from espilot.errors import PayloadError, UsageError
 from espilot.payload.fake.client import run_client
 from espilot.payload.fake.counts import Counts, summary, unpacked
 from espilot.payload.fake.options import Options, parse_options
+from espilot.payload.fake.replay import Replay, read_epoch
 
 EXIT_USAGE = 64
 
@@ -22,6 +24,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
         options = parse_options(arguments)
+        if options.replay:
+            return _replay(options)
     except UsageError as error:
         sys.stderr.write(f"fake-payload: {error}\n")
         return EXIT_USAGE
@@ -32,6 +36,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         sys.stdout.write(json.dumps(summary(all_counts)) + "\n")
         sys.stdout.flush()
+    return code
+
+
+def _replay(options: Options) -> int:
+    """Play a record again; exit code 1 when the pilot does not answer."""
+    epoch = read_epoch(options.replay, options.replay_epoch, options.outdir)
+    replay = Replay(*epoch, options.address, options.outdir)
+    code = 0
+    try:
+        replay.run(timed=options.replay_timing)
+    except PayloadError as error:
+        sys.stderr.write(f"fake-payload: {error}\n")
+        code = 1
+    finally:
+        replay.close()
+    if options.json:
+        sys.stdout.write(json.dumps(asdict(replay.tally)) + "\n")
     return code
 
 

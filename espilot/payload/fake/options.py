@@ -51,19 +51,23 @@ _SWITCHES = (
     ("--no-request", "open the channel and never ask"),
     ("--flood-ready", "ask 10,000 times at once before reading any answer"),
     ("--ignore-term", "ignore SIGTERM"),
+    ("--replay-timing", "with --replay: keep the recorded distances in time"),
     ("--json", "print one JSON object about what was done as the last line of stdout"),
 )
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _EPILOG = """\
 K counts the ranges of each client. Faults combine. What is started or eaten is done by the first
 client only. BYTES may end in k, M or G. A client that crashes or hangs delivers no more of what it
-has queued; every other end does. Exit code 64: wrong usage.
+has queued; every other end does.
+--replay says what `espilot run --record FILE` has written down: the same messages in the same
+order, with the ids that the pilot hands out now. Exit code 64: wrong usage.
 
 examples:
   fake-payload --channel NAME --outdir out --clients 4 --json
   fake-payload --dialect native --outstanding 8 --delay-ms 20 --jitter-ms 5
   fake-payload --fail-every 10 --garbage 7 --report-twice 3
   fake-payload --crash-after 25 --crash-how segv --orphans 2
+  fake-payload --replay channel.record
 """
 
 
@@ -98,6 +102,9 @@ class Options:
     no_request: bool
     flood_ready: bool
     ignore_term: bool
+    replay: str
+    replay_epoch: int | None
+    replay_timing: bool
     json: bool
 
     @property
@@ -153,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
         shown = text if default is None else f"{text} (default: {default})"
         kind = _positive if flag in _POSITIVE else _count
         add(flag, metavar=metavar, type=kind, default=default, help=shown)
+    add("--replay", metavar="FILE", default="", help="play the payload's side of a record again")
+    epoch = "which start of the payload (default: N of an output directory payload-N, or the first)"
+    add("--replay-epoch", metavar="N", type=_count, help=epoch)
     add("--crash-how", metavar="HOW", type=_crash, default="kill", help="segv abort kill exitN")
     for flag, text in _SWITCHES:
         add(flag, action="store_true", help=text)
