@@ -10,7 +10,6 @@ SERVERS := $(VENV)/.servers
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
-	@$(PY) etc/jobs/zmumu_peak.py espilot-work/storage
 
 test: venv lint servers
 	$(PY) -m pytest tests

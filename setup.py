@@ -3,10 +3,11 @@
 from setuptools import find_packages, setup
 
 SERVER = ["aiohttp>=3.10"]
-DEMO = ["pythia8mc>=8.312", "uproot>=5.3", "numpy>=1.26", "awkward>=2.6"]
+DEMO = ["pythia8mc>=8.312", "uproot>=5.3", "numpy>=1.26", "awkward>=2.6", "matplotlib>=3.8", "mplhep>=0.3.40"]
 TEST = [
     *SERVER,
     "pytest>=8.0",
+    "pytest-xdist>=3.5",
     "hypothesis>=6.100",
     "mypy>=1.10",
     "ruff>=0.5",

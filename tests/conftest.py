@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 import zmq
-from belongings import belongings, leaks
+from belongings import Belongings, belongings, leaks
+
+BEFORE = pytest.StashKey[Belongings]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +32,21 @@ def _no_leaks() -> Iterator[None]:
     found = leaks(before)
     if found:
         pytest.fail("left behind: " + "; ".join(found), pytrace=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where tests run side by side, each sees the others' sockets; at the end there are none."""
+    if not hasattr(session.config, "workerinput"):
+        before: Belongings = session.config.stash[BEFORE]
+        found = [name for name in leaks(before) if name.startswith("socket file")]
+        if found:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            sys.stderr.write("\nleft behind by some test: " + "; ".join(found) + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What was here before all tests."""
+    config.stash[BEFORE] = belongings()
 
 
 def _close_logs() -> None:

@@ -53,11 +53,11 @@ def test_huge_file_is_not_read(tmp_path: Path) -> None:
     assert len(text) == MOST_BYTES
 
 
-@pytest.mark.parametrize(
-    ("text", "left_s"), [("30s", 30.0), (f"{time.time() + 1e6:.0f}", 1e6), ("", None)]
-)
+@pytest.mark.parametrize(("text", "left_s"), [("30s", 30.0), ("a time", 1e6), ("", None)])
 def test_our_drain_file(context: Context, text: str, left_s: float | None) -> None:
     """WORKDIR/drain drains once, by the deadline in it, and is removed for the next run."""
+    if text == "a time":
+        text = f"{time.time() + 1e6:.0f}"
     watch = watch_of(context)
     assert watch.look(time.monotonic()) == ""
     (context.workdir / "drain").write_text(text)

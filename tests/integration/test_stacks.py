@@ -71,7 +71,9 @@ def test_stopped_process(start: Starting, tmp_path: Path) -> None:
     assert stacks.ask_for_stacks(tmp_path, process.pid, timeout_s=0.2) == ""
     process.send_signal(signal.SIGCONT)
     path = stacks.stack_path(tmp_path, process.pid)
-    eventually(lambda: "sleep_for_ever" in path.read_text(), "the stacks come when it goes on")
+    eventually(
+        lambda: "most recent call first" in path.read_text(), "the stacks come when it goes on"
+    )
     assert process.poll() is None
 
 
@@ -125,8 +127,16 @@ def test_picture_of_a_tree(start: Starting) -> None:
         f"import subprocess, time\np = subprocess.Popen(['sleep', '{mark}'])\n"
         "print('ready', flush=True)\ntime.sleep(3600)\n"
     )
+    rows: list[str] = []
+
+    def look() -> bool:
+        """The child may still be on its way through exec."""
+        picture = dump.picture_of(process.pid)
+        rows[:] = [line for line in picture.splitlines() if line.endswith(f"    sleep {mark}")]
+        return bool(rows)
+
+    eventually(look, "the child is in the picture")
     picture = dump.picture_of(process.pid)
-    rows = [line for line in picture.splitlines() if line.endswith(f"    sleep {mark}")]
     sleeper = int(rows[0].split()[0])
     assert f"process {sleeper}: sleep" in picture
     assert f"process {process.pid}: " in picture
