@@ -1,0 +1,80 @@
+"""Job after job from a server that is not our own: when the next one is asked for, and the end.
+
+Also what such a pilot must not pile up: the directories of payloads whose job is over.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from espilot.adapters.disk import remove_path
+from espilot.core.job_requests import JobRequests
+from espilot.errors import EspilotError
+from espilot.wire.messages import TaskOver, Work
+from espilot.workers.calls import Calls
+from espilot.workers.child import Child
+from espilot.workers.flow import Flow
+
+
+class ForeignJobs:
+    """Asks through the worker's flow of jobs; in a local run it has nothing to say."""
+
+    def __init__(self, child: Child, calls: Calls, flow: Flow) -> None:
+        self.here = child.context.at_server
+        self._child = child
+        self._calls = calls
+        self._flow = flow
+        self._requests = JobRequests(child.settings.jobs)
+
+    def end(self, work: Work) -> TaskOver | None:
+        """The last word when no further job is wanted; None while they are."""
+        found_only = "" if self._child.context.jobs else "the job that was found is ended"
+        reason = work.over or self._requests.over or found_only
+        if not reason or not self.here:
+            return None
+        self._child.log.info("job", "no further job is taken", reason=reason)
+        c = self._child.queue.counts()
+        return TaskOver(
+            {
+                "state": "running" if work.over else "finished",
+                "total": c.finished + c.failed_total + c.fatal_total + c.released,
+                "finished": c.finished,
+                "failed": c.failed_total,
+                "fatal": c.fatal_total,
+                "events_finished": c.events,
+            }
+        )
+
+    def none(self) -> None:
+        """The server had none."""
+        self._flow.pause(self._requests.no_job(random.random()))
+
+    def begun(self) -> None:
+        """The server had one."""
+        self._requests.job_begun()
+
+    def ended(self, *, good: bool) -> None:
+        """The job ended; a good one has made something."""
+        pause_s = self._requests.job_ended(good=good, chance=random.random())
+        if self.here:
+            self._flow.pause(pause_s)
+            self._remove_past_payloads()
+
+    def _remove_past_payloads(self) -> None:
+        """All but the last start's, whose logs may be of use. Nothing of the job is live."""
+        last, workdir = self._child.queue.epoch(), self._child.context.workdir
+        self._calls.start(
+            lambda: remove_before(workdir, last), then=lambda _: None, failed=self._not_removed
+        )
+
+    def _not_removed(self, error: EspilotError) -> None:
+        self._child.log.warning("delete", "former payloads' directories stay", error=error)
+
+
+def remove_before(workdir: Path, last: int) -> None:
+    """Remove `payload-N` for each N below `last`."""
+    for path in workdir.glob("payload-*"):
+        number = path.name.removeprefix("payload-")
+        if number.isdecimal() and int(number) < last:
+            remove_path(path)
