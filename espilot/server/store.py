@@ -38,6 +38,11 @@ class Store:
         """All tasks, the oldest first."""
         return [int(row[0]) for row in self._db.execute("SELECT task_id FROM task ORDER BY rowid")]
 
+    def task_shapes(self) -> list[tuple[str, int, int]]:
+        """Name, events and events per range of all tasks, the oldest first."""
+        rows = self._db.execute("SELECT name, events, events_per_range FROM task ORDER BY rowid")
+        return [tuple(row) for row in rows]
+
     def task_status(self, task_id: int) -> dict[str, Any]:
         """The fields of a `TaskStatus`."""
         return tasks.status(self._db, task_id)

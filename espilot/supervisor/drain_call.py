@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot.errors import LocalError
+from espilot.supervisor.observation import living_pilot
 from espilot.supervisor.people import ask
 from espilot.supervisor.resume import read_run
 from espilot.supervisor.statedir import read_record
@@ -22,25 +23,12 @@ def request_drain(
 
     `LocalError` when no pilot runs there, `UsageError` when it refuses.
     """
-    record = read_record(state)
-    runtime = Path(str(record.get("runtime", "")))
-    if not is_alive(record.get("pid")) or not runtime.is_dir():
+    pid = living_pilot(state)
+    if pid is None:
         raise LocalError(f"no pilot runs on {state}; if one did: espilot recover {state}")
+    runtime = Path(str(read_record(state).get("runtime", "")))
     answer = ask(runtime, DrainRequest(deadline, plan_only), DrainAnswer, timeout_s=timeout_s)
     return None if answer is None else {"pid": answer.pid, **answer.facts}
-
-
-def is_alive(pid: object) -> bool:
-    """Whether there is such a process."""
-    if not isinstance(pid, int) or pid < 1:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def wait_for_end(pid: int, timeout_s: float | None) -> bool:

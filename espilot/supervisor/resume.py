@@ -1,7 +1,8 @@
 """What a state directory holds from an earlier run: the same task goes on, another is refused.
 
 A task that is over leaves nothing that is needed: its queue and its server's database are removed,
-and the next run starts anew. The storage is never touched.
+and the next run starts anew. The storage is never touched. Where the record of a run is lost, what
+is live is kept: the server's database tells which task it is of.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from espilot.queue.store import Queue
 from espilot.supervisor.recovery import Found, machine_crashed, note_boot, take_up
 from espilot.supervisor.statedir import RECORD, STATE_NOTE
 from espilot.workers.context import Context
+from espilot.workers.local_task import is_served
 
 OVER = ("finished", "failed")
 
@@ -36,14 +38,23 @@ def prepare_state(context: Context) -> Found | None:
         note_boot(context, context.queue)
         note_run(context, "running", run=uuid.uuid4().hex[:12])
         return None
-    if record.get("task") != as_json(asdict(context.settings.task)):
-        name = record.get("task", {}).get("name", "?")
+    require_same_task(context, record)
+    note_run(context, "running")
+    return take_up(context)
+
+
+def require_same_task(context: Context, record: Mapping[str, Any]) -> None:
+    """Refuse to go on with what belongs to another task."""
+    task = record.get("task")
+    if isinstance(task, dict):
+        same, name = task == as_json(asdict(context.settings.task)), task.get("name", "?")
+    else:
+        same, name = is_served(context.settings, context.database), "?"
+    if not same:
         raise UsageError(
             f"{context.state} holds the unfinished task {name!r}; finish it with its own job file, "
             "or choose another --workdir"
         )
-    note_run(context, "running")
-    return take_up(context)
 
 
 def note_run(
@@ -100,13 +111,12 @@ def context_of(record: Mapping[str, Any], path: Path, state: Path, runtime: Path
 
 
 def is_over(context: Context, record: Mapping[str, Any]) -> bool:
-    """Whether there is no run, or its task is over and nothing is left to be reported.
+    """Whether there is no run, or its task is over, and nothing is left to be reported.
 
     A run that takes no further jobs does not care for its task.
     """
-    if not record:
-        return True
-    if record.get("state") not in OVER and record.get("jobs", True):
+    lost = not isinstance(record.get("task"), dict)
+    if not lost and record.get("state") not in OVER and record.get("jobs", True):
         return False
     if machine_crashed(context):
         return not context.job_file.exists()

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from espilot.config import Settings, split_input
+from espilot.server.options import ServerOptions
+from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
 
 
@@ -22,3 +24,16 @@ def read_local_task(settings: Settings) -> NewTask:
     ]
     table["core_count"] = settings.payload.cores
     return read_new_task(table)
+
+
+def is_served(settings: Settings, database: Path) -> bool:
+    """Whether the built-in server's database has this task; one that is not there says nothing."""
+    if not database.is_file():
+        return True
+    task = read_local_task(settings)
+    store = Store(database, ServerOptions(), now=0.0)
+    try:
+        shapes = store.task_shapes()
+    finally:
+        store.close()
+    return not shapes or shapes[0] == (task.name, task.events, task.events_per_range)

@@ -335,6 +335,21 @@ def test_damaged_record_is_said_in_one_line(runner: Runner) -> None:
     require_recovered(run, EVENTS)
 
 
+@pytest.mark.parametrize("text", [None, "not JSON"])
+def test_lost_record_and_the_same_job_file(runner: Runner, text: str | None) -> None:
+    """Without a usable record the same `espilot run` goes on with what is there, all of it."""
+    job = job_text(COMMAND, events=EVENTS)
+    run = runner.start(job)
+    run.wait_booked(10)
+    kill_all(run)
+    before, record = run.booked, run.state / "run.json"
+    record.unlink() if text is None else record.write_text(text)
+    again = runner.start(job)
+    again.require_finished(EVENTS)
+    assert "going on with the unfinished run" in again.stderr
+    assert again.booked >= before >= 10
+
+
 def test_live_pilot_is_not_disturbed(runner: Runner) -> None:
     """Recover of a directory in use names the pid of its pilot, exit code 73; the run goes on."""
     run = runner.start(job_text(COMMAND, events=EVENTS))

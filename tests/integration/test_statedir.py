@@ -14,10 +14,13 @@ from espilot.config import Settings, TaskConfig
 from espilot.errors import LocalError, UsageError
 from espilot.model import EventRange, Job
 from espilot.queue.store import Queue
+from espilot.server.options import ServerOptions
+from espilot.server.store import Store
 from espilot.supervisor import statedir
 from espilot.supervisor.resume import note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.workers.context import Context
+from espilot.workers.local_task import read_local_task
 
 
 @pytest.fixture
@@ -109,6 +112,28 @@ def test_finished_task_with_unreported_work_is_kept(state: StateDir) -> None:
     queue.close()
     note_run(context, "failed")
     assert prepare_state(context)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"state": "running"}', '{"task": 3, "state": 4}'])
+def test_lost_record_does_not_cost_a_live_queue(state: StateDir, text: str) -> None:
+    """Without a usable record, what is live is gone on with; another task is refused."""
+    context = context_of(state, "one")
+    prepare_state(context)
+    store = Store(context.database, ServerOptions(), now=1.0)
+    store.create_task(read_local_task(context.settings), 1.0)
+    store.close()
+    queue = Queue(context.queue)
+    with queue.moves() as moves:
+        moves.set_job(Job(1, 2, 3, 1, 1, ("o",), "log"), "running", {})
+        moves.put_ranges([EventRange("1-2-3-1-1", 1, 1, "f", "g", "s")], now=1.0)
+    queue.close()
+    (state.path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match="unfinished task"):
+        prepare_state(context_of(state, "two"))
+    assert prepare_state(context)
+    queue = Queue(context.queue)
+    assert queue.counts().ready == 1
+    queue.close()
 
 
 def test_noted_channels_are_removed(tmp_path: Path) -> None:
