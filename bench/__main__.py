@@ -9,7 +9,7 @@ from importlib import import_module
 
 from bench.rows import Row
 
-NAMES = ("dispatch", "latency", "queue", "pipeline", "rest", "packing", "server")
+NAMES = ("dispatch", "latency", "queue", "pipeline", "rest", "packing", "server", "stageout")
 MODULES = {"queue": "queue_cycles"}
 
 

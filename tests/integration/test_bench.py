@@ -21,6 +21,7 @@ CASES = {
     "server": {
         f"{name} {what}" for name in ("legacy", "v1") for what in ("requests", "ranges", "slowest")
     },
+    "stageout": {"2000 x 50 KiB", "200 x 5 MiB", "times the old way"},
     "packing": {"2000 x 50 KiB", "50 x 5 MiB", "inspect"},
 }
 

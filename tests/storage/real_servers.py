@@ -303,3 +303,22 @@ def files_below(directory: Path) -> dict[str, bytes]:
     if not directory.exists():
         return {}
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+SERVERS = {"seaweedfs": seaweedfs, "nginx": nginx, "xrootd": xrootd}
+
+
+def serve(name: str) -> None:
+    """Run a server until stdin ends; its addresses are one line of JSON on stdout."""
+    with SERVERS[name]() as server:
+        if name == "seaweedfs":
+            make_bucket(server, BUCKET)
+        said = {"ports": server.ports, "bucket": BUCKET, **server.facts}
+        said |= {"access": ACCESS, "secret": SECRET}
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

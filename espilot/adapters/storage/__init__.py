@@ -80,6 +80,13 @@ def _open_posix(directory: Path, endpoint: Endpoint) -> Storage:
     )
 
 
+def _open_members(endpoint: Endpoint) -> Storage:
+    from espilot.adapters.storage.members import MemberStorage
+
+    directory = _directory(endpoint.url.partition(":")[2])
+    return MemberStorage(directory, endpoint.storage_id, limits=endpoint.limits)
+
+
 def _open_s3(endpoint: Endpoint) -> Storage:
     from espilot.adapters.storage.s3 import S3Storage
 
@@ -102,6 +109,7 @@ _KINDS: Mapping[str, Callable[[Endpoint], Storage]] = MappingProxyType(
     {
         "": _open_directory,
         "file": _open_file_url,
+        "members": _open_members,
         "s3": _open_s3,
         "davs": _open_webdav,
         "dav": _open_webdav,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from espilot.adapters.storage.endpoint import TransferLimits, require_name
 from espilot.adapters.storage.transfer import Watch, opened_source, receive, require_same
-from espilot.errors import StorageError, StorageFatal, StorageRetryable
+from espilot.errors import StorageDiffers, StorageError, StorageFatal, StorageRetryable
 
 _CHUNK_BYTES = 4 * 2**20
 _FATAL = {
@@ -178,6 +178,8 @@ class PosixStorage:
         text = f"storage {self.url}: cannot {action} {name}: {error.strerror}"
         if code in _FATAL:
             return StorageFatal(f"{text}; {_FATAL[code]}")
+        if code == errno.ENOENT and action == "read":
+            return StorageDiffers(f"{text}; {_OTHER}")
         return StorageRetryable(f"{text}; {_RETRYABLE.get(code, _OTHER)}")
 
 

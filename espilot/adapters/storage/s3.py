@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import threading
 import zlib
 from collections.abc import Iterator
@@ -252,13 +251,10 @@ def _require_source(what: str, found: tuple[int, str], upload: _Upload) -> None:
 
 def _read_part(file: BinaryIO, size_bytes: int) -> bytes:
     """Read this many bytes, or what is left of the file."""
-    data = bytearray(min(size_bytes, os.fstat(file.fileno()).st_size + 1))
-    view, filled = memoryview(data), 0
-    while filled < len(view) and (count := file.readinto(view[filled:])):  # type: ignore[attr-defined]
-        filled += count
-    view.release()
-    del data[filled:]
-    return bytes(data)
+    data = file.read(size_bytes)
+    while len(data) < size_bytes and (more := file.read(size_bytes - len(data))):
+        data += more
+    return data
 
 
 def _md5(data: bytes) -> bytes:

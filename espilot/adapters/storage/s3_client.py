@@ -24,7 +24,7 @@ from espilot.adapters.storage.credentials import INSTANCE, Keys
 from espilot.adapters.storage.endpoint import Endpoint
 from espilot.adapters.storage.s3_address import Address
 from espilot.adapters.storage.transfer import WatchedBytes
-from espilot.errors import StorageError, StorageFatal, StorageRetryable
+from espilot.errors import StorageDiffers, StorageError, StorageFatal, StorageRetryable
 
 TRIES = 3
 """Tries of one request within boto3, with its own jittered pauses."""
@@ -129,6 +129,8 @@ def explain(what: str, error: Exception, *, renewable: bool) -> StorageError:
         return StorageRetryable(f"{text}; renew the credentials, they are read again")
     if code in _FATAL:
         return StorageFatal(f"{text}; {_FATAL[code]}")
+    if code in _MISSING:
+        return StorageDiffers(f"{text}; it is tried again")
     pause_s = _retry_after(facts.get("HTTPHeaders", {}))
     return StorageRetryable(f"{text}; it is tried again", retry_after_s=pause_s)
 

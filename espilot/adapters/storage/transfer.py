@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from espilot.adapters.storage.endpoint import TransferLimits
-from espilot.errors import LocalError, StorageFatal, StorageRetryable
+from espilot.errors import LocalError, StorageDiffers, StorageFatal, StorageRetryable
 
 PIECE_BYTES = 2**18
 """Bytes that go to or come from a socket at once."""
@@ -70,8 +70,8 @@ class WatchedBytes(io.BytesIO):
         self._watch = watch
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes."""
-        piece = super().read(size)
+        """Return the next piece, larger than asked for: few large writes are quicker."""
+        piece = super().read(-1 if size is None or size < 0 else max(size, PIECE_BYTES))
         self._watch.note(len(piece))
         return piece
 
@@ -152,7 +152,7 @@ def require_same(
 ) -> None:
     """Require that size and adler32 are the expected ones."""
     if found != (size_bytes, adler32.lower()):
-        raise StorageRetryable(
+        raise StorageDiffers(
             f"{what}: {found[0]} bytes with adler32 {found[1]} {where} instead of {size_bytes} "
             f"bytes with {adler32.lower()}; it is tried again"
         )

@@ -30,7 +30,13 @@ from espilot.adapters.storage.transfer import (
     require_same,
     require_source_size,
 )
-from espilot.errors import ConfigError, StorageError, StorageFatal, StorageRetryable
+from espilot.errors import (
+    ConfigError,
+    StorageDiffers,
+    StorageError,
+    StorageFatal,
+    StorageRetryable,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -169,7 +175,7 @@ class WebdavStorage:
             response = self._follow("GET", name, ranged)
             with closing(response):
                 if response.status_code == 404:
-                    raise StorageRetryable(f"storage {self.url}: {name} is not there (HTTP 404)")
+                    raise StorageDiffers(f"storage {self.url}: {name} is not there (HTTP 404)")
                 self._require_well("read", name, response)
                 start = offset if response.status_code == 206 else 0
                 yield start, response.iter_content(PIECE_BYTES)
