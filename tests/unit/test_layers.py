@@ -27,6 +27,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "config": ("sections", *NOUNS),
     "sections": (),
     "config_origin": ("config", *NOUNS),
+    "queue_layer": ("config_origin", "wire.queuedata", *NOUNS),
     "config_files": ("config", "config_origin", *NOUNS),
     "core": ("core", "config", *NOUNS),
     "wire": ("wire", *NOUNS),
@@ -39,12 +40,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "supervisor": (
         "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "logs", "view",
-        "workers.context", "workers.local_task", "payload.template", *NOUNS,
+        "workers.access_point", "workers.context", "workers.local_task", "payload.template", *NOUNS,
     ),
     # One job that is not of events, beside its payload; started like a payload.
     "executors": (
         "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
-        "workers.context", "workers.storages", *NOUNS,
+        "supervisor.launcher", "workers.context", "workers.storages", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": (
@@ -57,8 +58,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "cli": (
         "cli", "check", "supervisor", "server", "payload.template", "workers.context",
-        "workers.recording", "workers.storages", "config", "config_files", "config_origin",
-        "logs", "settings_text", "view", "core.exit_code", *NOUNS,
+        "workers.access_point", "workers.recording", "workers.storages", "config",
+        "config_files", "config_origin", "logs", "settings_text", "view", "core.exit_code", "queue_layer", "wire.queuedata", *NOUNS,
     ),
     "view": ("view", *NOUNS),
     # What is beside the layers: settings as text, logs.
@@ -73,7 +74,7 @@ PURE_LIBRARY = frozenset(
     }
 )  # fmt: skip
 FORMATS = frozenset({"ast", "base64", "binascii", "hashlib", "json", "re", "string", "struct"})
-FORMATS |= {"urllib.parse", "zlib"}
+FORMATS |= {"configparser", "urllib.parse", "zlib"}
 PURE: Mapping[str, frozenset[str]] = {
     "model": PURE_LIBRARY,
     "errors": PURE_LIBRARY,
