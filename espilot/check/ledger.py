@@ -150,8 +150,10 @@ class Ledger:
             self.findings.add("no-hello", "the first message was a request")
         if peer.refused:
             peer.asked_after += n
-            if peer.asked_after > MAX_HELD and not self.findings.has("request-flood"):
-                self.findings.add("asks-after-no-more", f"{peer.asked_after} further requests")
+            if peer.asked_after > MAX_HELD:
+                # Who still holds ranges has not come to read that there are no more.
+                code = "request-flood" if peer.held else "asks-after-no-more"
+                self.findings.add(code, f"{peer.asked_after} requests after the last range")
         elif peer.asked + len(peer.held) > peer.limit:
             self.findings.add(
                 "request-flood",

@@ -103,6 +103,20 @@ def test_native_account() -> None:
     assert made.findings.codes() == {"request-flood"}
 
 
+def test_requests_after_no_more() -> None:
+    """Many of them are a flood while ranges are in hand, else an endless loop."""
+    for outcomes, code in ((0, "request-flood"), (1, "asks-after-no-more")):
+        made = ledger()
+        for message in [text.finished(["/w/a"], FIRST, 1, 1)] * outcomes + [text.READY]:
+            peer, _ = made.hear(ME, message, None)
+        made.refuse(peer)
+        for _ in range(64):
+            made.hear(ME, text.READY, None)
+        assert made.findings.codes() == set()
+        made.hear(ME, text.READY, None)
+        assert made.findings.codes() == {code}
+
+
 def test_ranges_can_be_said_in_both_dialects() -> None:
     """Every range of every case can be written, read back, and has an id of its own."""
     source = [IMAGINED, Input("/data/real.root", 3)]
