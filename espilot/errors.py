@@ -49,6 +49,10 @@ class StorageRetryable(StorageError):
         self.retry_after_s = retry_after_s
 
 
+class StorageDiffers(StorageRetryable):
+    """A file on the storage is missing, or is not what it should be; a late one may still come."""
+
+
 class StorageFatal(StorageError):
     """A transfer that will not work by repeating it: no permission, bad name, wrong credentials."""
 
@@ -69,6 +73,19 @@ class OutputError(PayloadError):
 
     def __init__(self, text: str, code: int = 1303) -> None:
         super().__init__(text)
+        self.code = code
+
+
+class InputError(EspilotError):
+    """An input of a job that cannot be used: missing, damaged, too large.
+
+    `corrupt`: its content is wrong for good, so it must be made again. `code` is the pilot error
+    code of the job.
+    """
+
+    def __init__(self, text: str, *, corrupt: bool = False, code: int = 1099) -> None:
+        super().__init__(text)
+        self.corrupt = corrupt
         self.code = code
 
 

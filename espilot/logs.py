@@ -19,7 +19,7 @@ ACTIONS = frozenset(
         "job", "fetch", "exhausted", "report", "verify", "heartbeat", "final", "server",
         "bind", "client", "message", "send", "outcome", "settle", "no-more",
         "pack", "upload", "delete", "storage", "recover", "task", "state", "control", "story",
-        "drain", "deadline", "spare",
+        "drain", "deadline", "spare", "reload", "stage-in", "unpack",
     }
 )  # fmt: skip
 """The closed list of actions."""

@@ -6,7 +6,7 @@ Times are Unix seconds unless a name says `_ns` or `_mono`; sizes are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -59,6 +59,14 @@ class EventRange:
     def events(self) -> int:
         """Number of events in the range."""
         return self.last_event - self.start_event + 1
+
+
+def feed_mark(ranges: Sequence[EventRange]) -> str:
+    """What tells ranges that came together from all that came before; "" for none.
+
+    No id is handed out twice to one job.
+    """
+    return f"{len(ranges)} {ranges[0].id} {ranges[-1].id}" if ranges else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,36 @@ class Job:
     definition: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
+    @property
+    def kind(self) -> str:
+        """`event`, `merge` or `normal`; the definition decides."""
+        if self.event_service:
+            return "event"
+        merges = self.definition.get("eventServiceMerge") in ("True", "true", True)
+        return "merge" if merges else "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How the executor of a normal or merge job ended.
+
+    `code` is a pilot error code, 0 when all is well; `exit_code` the payload's (None: it did not
+    run to its end). `report` is the output report: facts by LFN. `corrupted` are inputs that must
+    be made again.
+    """
+
+    panda_id: int
+    attempt_nr: int
+    code: int = 0
+    diag: str = ""
+    exit_code: int | None = None
+    report: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    corrupted: tuple[str, ...] = ()
+    stagein_s: float = 0.0
+    payload_s: float = 0.0
+    stageout_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class RangeReport:
     """What is said to the server of one range; `status` is `finished`, `failed` or `fatal`."""
@@ -172,17 +210,20 @@ class ReportAnswer:
 
     accepted: tuple[bool | None, ...] | None
     commands: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
     """One `updateJob` call: a heartbeat, or with state finished/failed the final update.
 
-    `more` holds further fields under their v1 names (times as `YYYY-MM-DD hh:mm:ss` UTC).
+    `more` holds further fields under their v1 names (times as `YYYY-MM-DD hh:mm:ss` UTC). `ranges`
+    are those finished, failed, fatal, and received in all; known at the end.
     """
 
     state: str
     events: int = 0
+    ranges: tuple[int, int, int, int] = (0, 0, 0, 0)
     pilot_error_code: int = 0
     pilot_error_diag: str = ""
     sub_status: str = ""

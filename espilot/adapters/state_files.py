@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from espilot.errors import LocalError
-from espilot.model import Job
+from espilot.model import Job, JobOutcome
 
 BOOT_ID_CHARS = 100
 
@@ -68,6 +68,23 @@ def read_job(path: Path) -> Job | None:
         return Job(**document)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def write_outcome(path: Path, outcome: JobOutcome) -> None:
+    """Write how a normal or merge job ended."""
+    write_object(path, asdict(outcome))
+
+
+def read_outcome(path: Path, job: Job) -> JobOutcome | None:
+    """How this attempt of a job ended, or None when that is not known."""
+    document = read_object(path)
+    try:
+        document["corrupted"] = tuple(str(each) for each in document["corrupted"])
+        outcome = JobOutcome(**document)
+    except (KeyError, TypeError):
+        return None
+    same = (outcome.panda_id, outcome.attempt_nr) == (job.panda_id, job.attempt_nr)
+    return outcome if same else None
 
 
 def read_boot_id(path: Path) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from espilot import config
-from espilot.cli import exit_codes, server
+from espilot.cli import exit_codes, server, service
 from espilot.cli.progress import Progress
+from espilot.cli.show import show_result
 from espilot.errors import ConfigError
 from espilot.logs import open_log
 from espilot.supervisor import preflight
@@ -21,6 +22,7 @@ from espilot.supervisor.recovery import Found
 from espilot.supervisor.resume import has_live, note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
+from espilot.workers.access_point import SCHEME, access_point, shared_storage
 from espilot.workers.context import Context
 from espilot.workers.recording import prepare_record
 from espilot.workers.storages import location_of, open_storages
@@ -51,10 +53,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--local",
         type=Path,
-        required=True,
         metavar="JOB.toml",
-        help="job file; the run brings its own event server",
+        help="job file; the run brings its own event server. Without it jobs are taken from the "
+        "server of the configuration, one after the other",
     )
+    service.add_options(parser)
     parser.add_argument(
         "--workdir",
         type=Path,
@@ -81,6 +84,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="where an early end spares what the storage does not take; may be a shared directory",
     )
     parser.add_argument(
+        "--harvester",
+        type=Path,
+        metavar="DIR",
+        help="work beside Harvester: jobs, ranges and reports are files in this access point",
+    )
+    parser.add_argument(
         "--record",
         type=Path,
         metavar="FILE",
@@ -95,14 +104,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Run until the task is done, drained or failed; the exit code."""
     started = time.monotonic()
-    server.require_framework()
+    if args.local is None:
+        return service.run(args)
     settings = config.read_file(args.local)
+    if args.harvester is not None:
+        url = f"{SCHEME}{args.harvester.absolute()}"
+        settings = replace(settings, server=replace(settings.server, url=url))
     if args.recovery_dir is not None:
         settings = replace(settings, recovery_dir=str(args.recovery_dir.absolute()))
     if args.record is not None:
         record = str(prepare_record(args.record))
         settings = replace(settings, payload=replace(settings.payload, record=record))
-    check_task(args.local, settings)
+    if access_point(settings.server.url) is None:
+        server.require_framework()
+        check_task(args.local, settings)
     workdir = args.workdir.resolve()
     state = StateDir((args.state_dir or workdir / "state").resolve())
     try:
@@ -118,6 +133,9 @@ def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
     if not context.jobs and outcome.task_state == "running" and not has_live(context):
         # All that was asked for: what was here is reported, or went back.
         outcome.state = "finished"
+    if outcome.state == "finished" and outcome.task_state == "finished":
+        if not show_result(context, sys.stderr if as_json else sys.stdout):
+            outcome.state, outcome.reason = "failed", "the result is not what it should be"
     summary = summarise(outcome, context, time.monotonic() - started)
     note_run(context, outcome.task_state, summary=summary)
     sys.stdout.write(json.dumps(summary) + "\n" if as_json else describe(summary, outcome.reason))
@@ -146,6 +164,7 @@ def make_context(
         storage=storage_of(args, settings, workdir),
         settings=settings,
         jobdir=args.local.resolve().parent,
+        server_url=settings.server.url if access_point(settings.server.url) else "",
     )
     preflight.check(context)
     found = prepare_state(context)
@@ -169,6 +188,7 @@ def storage_of(args: argparse.Namespace, settings: config.Settings, workdir: Pat
     url = args.storage or settings.storage
     if url and "://" not in url and not url.startswith("file:"):
         url = str(Path(url).absolute())
+    url = shared_storage(settings, url)
     directory = args.local.resolve().parent
     storages = open_storages(settings, url, directory)
     if not storages:

@@ -35,11 +35,14 @@ class Figures:
         ended = made + counts.finished + counts.failed_total + counts.fatal_total
         self._residence.observe(now, inside=counts.sent, ended=ended)
 
-    def stock(self, counts: Counts, *, payload_alive: bool, storage: str) -> Stock:
+    def stock(
+        self, counts: Counts, *, payload_alive: bool, storage: str, is_event: bool = True
+    ) -> Stock:
         """What is on the node."""
         archives = self._queue.archives(ArchiveState.PACKED) if counts.packed else []
         return Stock(
-            running=counts.sent,
+            # A job without ranges is one piece of work.
+            running=counts.sent or int(payload_alive and not is_event),
             ready=counts.ready,
             done=counts.done,
             packed=counts.packed,

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from espilot.adapters import process
 from espilot.adapters.loop import Loop
+from espilot.adapters.state_files import read_job, read_outcome
 from espilot.core.payload_life import Effect, Event, Life, handle
 from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, Started
 from espilot.errors import EspilotError, LocalError
@@ -44,6 +45,7 @@ class PayloadKeeper:
         self.channel = ""
         self.process: PayloadProcess | None = None
         self.crashed = False
+        self.kind = "event"
         self.changed: Callable[[], None] = lambda: None
         self.cannot_start: Callable[[str], None] = lambda text: None
         self.started: Callable[[], None] = lambda: None
@@ -89,10 +91,18 @@ class PayloadKeeper:
         if epoch == self.epoch:
             self.handle(Event.BOUND)
 
+    def _is_executed(self) -> bool:
+        """Whether the job has an executor of its own, and that has done its work, well or not."""
+        if self.kind == "event":
+            return False
+        context = self._context()
+        job = read_job(context.job_file)
+        return job is None or read_outcome(context.outcome_file, job) is not None
+
     def settled(self, settled: Settled, *, again: bool) -> None:
         """A channel is drained; `again`: there is work, and nothing forbids another start."""
         if settled.epoch == self.epoch:
-            self.handle(Event.AGAIN if again else Event.ENOUGH)
+            self.handle(Event.AGAIN if again and not self._is_executed() else Event.ENOUGH)
 
     def ended(self, code: int, sweep: Callable[[], int]) -> None:
         """The launcher is reaped; `sweep` ends what became our own child by its death."""
@@ -162,8 +172,9 @@ class PayloadKeeper:
     def _start(self) -> None:
         try:
             self.process = PayloadProcess(
-                self._context(), epoch=self.epoch, channel=self.channel, death_fd=self._death_fd
-            )
+                self._context(), epoch=self.epoch, channel=self.channel,
+                death_fd=self._death_fd, kind=self.kind,
+            )  # fmt: skip
         except LocalError as error:
             # This node may have room again at the next start; the restarts are counted.
             self._starts.handle(Started(), time.monotonic())

@@ -14,8 +14,10 @@ from typing import Any
 from espilot.adapters import cgroup
 from espilot.adapters.background import Background
 from espilot.adapters.disk import LargestFile
+from espilot.config import Settings
 from espilot.core import limits, memory, space
 from espilot.core.hang import HangClock
+from espilot.core.looping import LoopingClock, looping_limit
 from espilot.core.usage import UsageTally
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
@@ -53,6 +55,7 @@ class Monitor:
         self._epoch = 0
         self._pids: tuple[int, ...] = ()
         self._hang: HangClock | None = None
+        self._looping: LoopingClock | None = None
         self._next_tree = 0.0
         self._to_cut: list[Path] = []
         self._former_largest: LargestFile | None = None
@@ -62,6 +65,10 @@ class Monitor:
         self._outcomes, self._outcome_mono = -1, 0.0
         self._seen: tuple[str, Counts] | None = None
         self._seen_mono = 0.0
+
+    def take(self, settings: Settings) -> None:
+        """Other limits count from now on."""
+        self._limits, self._rules = settings.limits, settings.payload
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind."""
@@ -85,12 +92,17 @@ class Monitor:
         self._seen_mono += gap_s
         self._outcome_mono += gap_s
         self.usage.pause()
+        if self._looping is not None:
+            self._looping.suspended(gap_s)
         if self._idle_since is not None:
             self._idle_since += gap_s
 
-    def payload_started(self) -> None:
-        """A new start has new clocks."""
-        self._hang = HangClock(self._rules.hang_s)
+    def payload_started(self, kind: str = "event") -> None:
+        """A new start has new clocks. That of a job without ranges says nothing, but writes."""
+        is_event = kind == "event"
+        self._hang = HangClock(self._rules.hang_s) if is_event else None
+        limit_s = looping_limit(limit_s=self._rules.hang_s)
+        self._looping = None if is_event else LoopingClock(time.time(), limit_s)
         self._next_tree = 0.0
         self._idle_since = None
         self._tree_survey = None
@@ -200,6 +212,9 @@ class Monitor:
             verdict = verdict or limits.work_dir(used_bytes, allowed, self._limits.workdir_grace)
             if payload is not None:
                 verdict = verdict or self._judge_growth(disk.walk.largest, payload.directory)
+                if self._looping is not None:
+                    newest = disk.walk.newest_change_at
+                    verdict = verdict or self._looping.observe(time.time(), newest)
         return verdict or self._judge_logs(disk.logs)
 
     def _judge_space(self, free_bytes: int | None, counts: Counts) -> Verdict | None:
@@ -277,7 +292,8 @@ class Monitor:
     def _judge_silence(
         self, view: TreeView, last_message_mono: float, now: float
     ) -> Verdict | None:
-        assert self._hang is not None
+        if self._hang is None:
+            return None
         return self._hang.observe(
             now,
             last_message_mono=last_message_mono,

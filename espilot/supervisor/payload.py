@@ -33,6 +33,8 @@ PRIVATE_VARIABLES = (
     "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "S3_SECRET_KEY", "S3_ACCESS_KEY",
 )  # fmt: skip
 """The pilot's own; a payload has no use for them."""
+_MANAGER = ("NOTIFY", "WATCHDOG", "LISTEN")
+"""How the variables begin by which a service manager speaks with us alone."""
 OUTER_GRACE_S = 15.0
 """Beyond the launcher's own ladder; then the launcher itself is killed."""
 
@@ -40,14 +42,17 @@ OUTER_GRACE_S = 15.0
 class PayloadProcess:
     """One start of the payload."""
 
-    def __init__(self, context: Context, *, epoch: int, channel: str, death_fd: int) -> None:
+    def __init__(
+        self, context: Context, *, epoch: int, channel: str, death_fd: int, kind: str = "event"
+    ) -> None:
         self.epoch = epoch
         self.directory = context.payload_dir(epoch)
         self.run_id = f"{uuid.uuid4().hex}-{epoch}"
         self._result = self.directory / ".result.json"
         self._config = context.settings.payload
+        is_event = kind == "event"
         argv = launcher.command(
-            payload_command(context, channel),
+            payload_command(context, channel) if is_event else executor_command(context, epoch),
             directory=self.directory,
             result=self._result,
             death_fd=death_fd,
@@ -55,6 +60,8 @@ class PayloadProcess:
             remove=[Path(f"/tmp/zmq_{channel}"), context.runtime],
         )
         env = payload_environment(context, epoch, channel, self.run_id)
+        if not is_event:
+            env = executor_environment(self.run_id)
         self._prepare(context)
         self.started = time.monotonic()
         with context.log_file.open("ab") as log_file:
@@ -167,6 +174,20 @@ def payload_command(context: Context, channel: str) -> list[str]:
         runner = [sys.executable, "-P", "-m", "espilot.payload.exec_runner"]
         return [*runner, "--processes", str(config.cores), "--", *argv]
     return argv
+
+
+def executor_command(context: Context, epoch: int) -> list[str]:
+    """The command of the executor of a job that is not of events; it finds the job in the state."""
+    context_file = context.runtime / "context-executor.json"
+    context.write(context_file)
+    return [sys.executable, "-P", "-m", "espilot.executors", str(context_file), str(epoch)]
+
+
+def executor_environment(run_id: str) -> dict[str, str]:
+    """What an executor gets: all that we have, as it uses the storages; its payload gets less."""
+    private = {name for name in PRIVATE_VARIABLES if name.startswith(_MANAGER)}
+    env = {k: v for k, v in python_environment().items() if k not in private}
+    return env | {launcher.RUN_ID_VARIABLE: run_id}
 
 
 def replace_all(word: str, values: dict[str, str]) -> str:

@@ -23,6 +23,7 @@ from espilot.errors import MessageError
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.queue.store import Queue
+from espilot.supervisor.attending import Attendant, Attending
 from espilot.supervisor.deadlines import DeadlineWatch
 from espilot.supervisor.directives import KILLED_BY_SERVER, Directives, Wanted
 from espilot.supervisor.drain import Drain
@@ -66,7 +67,12 @@ class Supervisor:
     """One run of the pilot."""
 
     def __init__(
-        self, context: Context, log: Log, *, on_progress: Callable[[Snapshot], None]
+        self,
+        context: Context,
+        log: Log,
+        *,
+        on_progress: Callable[[Snapshot], None],
+        attendant: Attendant | None = None,
     ) -> None:
         self._context = context
         self._log = log
@@ -81,6 +87,8 @@ class Supervisor:
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
         self._directives = Directives(self._control)
         self._people = People(self._control, log)
+        seen = self._standing, self._roles, self._monitor, self._directives, self._queue
+        self._attending = Attending(attendant, *seen)
         self._payload = self._new_keeper()
         self._figures = Figures(context, self._queue)
         watch, settle_s = DeadlineWatch(context, log), context.settings.limits.settle_s
@@ -176,15 +184,16 @@ class Supervisor:
             self._payload.new_job()
             self._jobs += 1 if job.panda_id else 0
             self._log.job = job.panda_id or None
-            if self._ending[0] == KILLED_BY_SERVER:
+            if self._ending[0] == KILLED_BY_SERVER or self._context.at_server:
                 # It concerned that job alone; the next one gets what it held.
                 self._ending = (0, "")
-        self._job = job
+        self._job, self._payload.kind = job, job.kind
         if job.command == "tobekilled":
             self._end_job(KILLED_BY_SERVER, "the server ordered the job to be killed")
         elif job.command == "softkill":
             self._drain.order("the server ordered a soft kill")
-        if job.panda_id and job.phase in ("running", "exhausted") and not self._drain.begun:
+        work = job.phase in ("running", "exhausted") and not job.executed
+        if job.panda_id and work and not self._drain.begun:
             self._payload.handle(Event.WANTED)
         elif job.panda_id:
             self._payload.resume_over()
@@ -204,25 +213,21 @@ class Supervisor:
         self._direct_all()
 
     def _channel_settled(self, settled: Settled) -> None:
-        work = self._job.phase == "running" or settled.ready > 0
         blocked = self._drain.begun or self._ending[0] or self._storage == "given-up"
+        work = self._job.phase == "running" or settled.ready > 0
         self._payload.settled(settled, again=work and not blocked)
 
     # -- directives -----------------------------------------------------------------------------
 
     def _direct_all(self) -> None:
         storage = self._monitor.gate.narrow(self._storage)
-        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending)
+        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending,
+                        self._drain.no_more_jobs(self._context), self._context.at_server)  # fmt: skip
         self._directives.tell_all(self._payload, wanted)
 
     def _new_keeper(self) -> PayloadKeeper:
-        keeper = PayloadKeeper(
-            lambda: self._context,
-            log=self._log,
-            loop=self._loop,
-            death_fd=self._death.read_fd,
-            epoch=self._queue.epoch(),
-        )
+        keeper = PayloadKeeper(lambda: self._context, log=self._log, loop=self._loop,
+                               death_fd=self._death.read_fd, epoch=self._queue.epoch())  # fmt: skip
         keeper.changed = self._direct_all
         keeper.cannot_start = partial(self._end_job, CANNOT_START)
         keeper.started = self._payload_started
@@ -231,7 +236,7 @@ class Supervisor:
 
     def _payload_started(self) -> None:
         self._last_message = time.monotonic()
-        self._monitor.payload_started()
+        self._monitor.payload_started(self._job.kind)
         self._standing.payload_started(self._payload.epoch)
 
     # -- ending ---------------------------------------------------------------------------------
@@ -264,12 +269,16 @@ class Supervisor:
         """What a drain is planned with."""
         counts = self._queue.counts()
         alive = self._payload.process is not None or self._payload.life is Life.BINDING
-        stock = self._figures.stock(counts, payload_alive=alive, storage=self._storage)
+        is_event, storage = self._job.kind == "event", self._storage
+        stock = self._figures.stock(counts, payload_alive=alive, storage=storage, is_event=is_event)
         return stock, self._figures.pace(counts)
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
             if number == signal.SIGCHLD:
+                continue
+            if number == signal.SIGHUP and self._attending.attendant:
+                self._context = self._attending.reload(self._context)
                 continue
             self._signals_seen += 1
             name = process.signal_name(number)
@@ -325,14 +334,15 @@ class Supervisor:
             return
         self._roles.kill_silent(now)
         self._payload.kill_overdue(now)
+        counts = self._queue.counts()
         if not self._closing.begun:
-            counts = self._queue.counts()
             self._figures.observe(counts, now)
             self._standing.observe(counts, self._monitor.verdicts)
             self._judge(counts, now)
             self._drain.look(now)
             self._judge_end(counts, now)
             self._on_progress(self._snapshot())
+        self._attending.look(self._snapshot(), counts, closing=self._closing.begun)
 
     def _judge(self, counts: Counts, now: float) -> None:
         payload = self._payload.process
@@ -366,15 +376,9 @@ class Supervisor:
             self._payload.handle(Event.STOP)
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(
-            counts=self._queue.counts(),
-            panda_id=self._job.panda_id,
-            phase=self._job.phase,
-            life=self._payload.life.value,
-            jobs=self._jobs,
-            storage=self._storage,
-            drain=self._drain.facts(),
-        )
+        job, life = self._job, self._payload.life.value
+        return Snapshot(self._queue.counts(), job.panda_id, job.phase, life, self._jobs,
+                        self._storage, self._drain.facts())  # fmt: skip
 
     # -- closing --------------------------------------------------------------------------------
 

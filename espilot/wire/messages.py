@@ -42,7 +42,8 @@ class Listening:
 class JobPhase:
     """The event-server worker's job is in this phase (`panda_id` 0: it has none).
 
-    `command` is what the server ordered: `tobekilled`, `softkill` or nothing.
+    `command` is what the server ordered: `tobekilled`, `softkill` or nothing. `kind` is `event`,
+    or for a job with an executor of its own `normal` or `merge`; `executed`: that one has ended.
     """
 
     TYPE: ClassVar[str] = "job-phase"
@@ -50,6 +51,8 @@ class JobPhase:
     task_id: int
     phase: str
     command: str = ""
+    kind: str = "event"
+    executed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Work:
 
     `fetch`: ask for ranges; `jobs`: take a further job after this one; `payload_over`: the payload
     of the current job will not run again, settle the job; `code` and `diag`: why the job ends, if
-    it is not its natural end.
+    it is not its natural end; `over`: why never again a job is taken, or nothing.
     """
 
     TYPE: ClassVar[str] = "work"
@@ -151,6 +154,7 @@ class Work:
     payload_over: bool
     code: int = 0
     diag: str = ""
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,6 +317,9 @@ def update_job_parameters(job: Job, update: JobUpdate, pilot: Pilot) -> dict[str
     if update.state in FINAL_STATES:
         parameters["job_output_report"] = "{}"
     parameters.update(update.more)
+    report = parameters.get("job_output_report")
+    if isinstance(report, Mapping):
+        parameters["job_output_report"] = json.dumps(report)
     return {name: _cut(name, value) for name, value in parameters.items()}
 
 

@@ -14,7 +14,8 @@ class Context:
     """Paths and settings of one run; `server_url` and `task_id` once they are known.
 
     `origin` is the state directory with the built-in server's database, where it is another one;
-    `jobs`: whether further jobs are taken after the one that was found.
+    `jobs`: whether further jobs are taken after the one that was found; `at_server`: they are
+    those of a foreign server, of whatever task.
     """
 
     workdir: Path
@@ -27,6 +28,7 @@ class Context:
     jobdir: Path = Path()
     origin: Path | None = None
     jobs: bool = True
+    at_server: bool = False
 
     @property
     def queue(self) -> Path:
@@ -47,6 +49,11 @@ class Context:
     def job_file(self) -> Path:
         """The present job, on disk for the case that the machine crashes."""
         return self.state / "job.json"
+
+    @property
+    def outcome_file(self) -> Path:
+        """How the present job ended, if it is not of events."""
+        return self.state / "outcome.json"
 
     @property
     def logs(self) -> Path:
@@ -81,6 +88,7 @@ class Context:
             "jobdir": str(self.jobdir),
             "origin": str(self.origin) if self.origin else None,
             "jobs": self.jobs,
+            "at_server": self.at_server,
         }
         path.write_text(json.dumps(fields))
 

@@ -10,22 +10,31 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
-from espilot.adapters.http import PandaServer
 from espilot.adapters.state_files import write_job
-from espilot.config import split_input
-from espilot.core.job import Event, Phase, Tally, final_update, next_phase
-from espilot.core.prefetch import Prefetch
+from espilot.core.job import Event, Phase, Tally, next_phase
+from espilot.core.prefetch import Prefetch, Request
 from espilot.core.reporting import ReportSize
 from espilot.errors import LocalError
-from espilot.model import Counts, EventRange, Job, JobRecord, JobUpdate, RangeState, TaskStatus
+from espilot.model import (
+    Counts,
+    EventRange,
+    Job,
+    JobRecord,
+    JobUpdate,
+    RangeState,
+    TaskStatus,
+    feed_mark,
+)
 from espilot.pipeline import reports
+from espilot.ports import EventServer
 from espilot.wire.messages import JobPhase, TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.flow import Flow
+from espilot.workers.foreign_jobs import ForeignJobs
 from espilot.workers.heartbeat import Heartbeat
+from espilot.workers.job_files import find_outcome, forget_job, input_paths, last_word, with_pfn
 from espilot.workers.resumed_job import ResumedJob
 from espilot.workers.server_access import ServerAccess
 from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
@@ -47,9 +56,11 @@ class EventServerWorker:
         self._ranges = Flow(self, "ranges")
         self._reports = Flow(self, "reports")
         self._updates = Flow(self, "updates")
+        self._foreign = ForeignJobs(child, self.calls, self._jobs)
         self._prefetch = self._new_prefetch()
         self._put = 0
-        self._report_size = ReportSize(child.settings.server.report_max_ranges)
+        self._request = Request()
+        self._report_size = ReportSize(self._access.report_max_ranges)
         self._next_heartbeat = 0.0
         self._task_over: TaskOver | None = None
         self._final: JobUpdate | None = None
@@ -58,7 +69,7 @@ class EventServerWorker:
         child.on(Work, self.direct)
         child.on_bell(self.step)
 
-    def open_server(self) -> PandaServer:
+    def open_server(self) -> EventServer:
         """A connection of its own for one flow."""
         return self._access.open()
 
@@ -75,8 +86,9 @@ class EventServerWorker:
         if self.record is None:
             self.child.send(JobPhase(0, 0, "", command))
         else:
-            job = self.record.job
-            self.child.send(JobPhase(job.panda_id, job.task_id, self.record.phase, command))
+            job, phase = self.record.job, self.record.phase
+            executed = find_outcome(self.child, job) is not None
+            self.child.send(JobPhase(job.panda_id, job.task_id, phase, command, job.kind, executed))
 
     def step(self) -> None:
         """Start whatever is due."""
@@ -92,7 +104,8 @@ class EventServerWorker:
             return
         counts = self.child.queue.counts()
         self._move_on(work, counts)
-        if self.record.phase == Phase.RUNNING and work.fetch:
+        is_event = self.record.job.event_service
+        if self.record.phase == Phase.RUNNING and work.fetch and is_event:
             self._fetch(counts)
         self._report()
         self._heartbeat(counts)
@@ -124,15 +137,19 @@ class EventServerWorker:
     def _step_without_job(self, work: Work) -> None:
         if self._task_over is not None:
             self.child.send(self._task_over)
+        elif (end := self._foreign.end(work)) is not None:
+            self._task_over = end
+            self.child.send(end)
         elif self._jobs.due and work.jobs:
             self._jobs.call(self._jobs.server.acquire_job, self._got_job)
-        elif self._jobs.due:
+        elif self._jobs.due and not self._foreign.here:
             self._ask_task()
 
     def _got_job(self, job: Job | None) -> None:
         if job is None:
-            self._ask_task()
+            self._foreign.none() if self._foreign.here else self._ask_task()
             return
+        self._foreign.begun()
         counts = self.child.queue.counts()
         facts = {"before": asdict(counts), **self._heart.begin()}
         self._keep_job(job)
@@ -209,7 +226,7 @@ class EventServerWorker:
         job = self.record.job
         if self._final is None:
             tally = self._tally()
-            final = final_update(tally, code=work.code, diag=work.diag, core_count=job.core_count)
+            final = last_word(self.child, job, tally, work)
             self._final = self._heart.complete(self.record, final, tally)
         update = self._final
         self._updates.call(
@@ -219,9 +236,10 @@ class EventServerWorker:
     def _ended(self, update: JobUpdate, command: str) -> None:
         with self.child.queue.moves() as moves:
             moves.clear_job()
-        self.child.context.job_file.unlink(missing_ok=True)
+        forget_job(self.child.context)
         self.child.log.info("final", "job ended", state=update.state, events=update.events,
                             sub_status=update.sub_status, code=update.pilot_error_code)  # fmt: skip
+        self._foreign.ended(good=update.state == "finished")
         self.record = None
         self.child.log.job = None
         self.announce()
@@ -245,6 +263,7 @@ class EventServerWorker:
             cores=settings.payload.cores,
             work_ahead_s=settings.limits.work_ahead_s,
             bound=settings.limits.live_ranges,
+            largest=self._access.request_max_ranges,
         )
 
     def _fetch(self, counts: Counts) -> None:
@@ -252,18 +271,29 @@ class EventServerWorker:
         if not self._ranges.due:
             return
         taken = self._put - counts.ready
-        n = self._prefetch.wanted(
-            ready=counts.ready, live=counts.live, taken=taken, now=time.monotonic()
+        request = self._request
+        n = request.n or self._prefetch.wanted(
+            ready=counts.ready,
+            live=counts.live,
+            taken=taken,
+            now=time.monotonic(),
+            round_trip_s=request.round_trip_s,
         )
         if n:
-            job = self.record.job
+            job, known = self.record.job, self.child.queue.feed()
+            request.begin(n, time.monotonic())
             self._ranges.call(
-                lambda: self._ranges.server.acquire_ranges(job, n), partial(self._got_ranges, job)
+                lambda: self._ranges.server.acquire_ranges(job, n, known),
+                partial(self._got_ranges, job),
             )
 
-    def _got_ranges(self, job: Job, ranges: tuple[EventRange, ...]) -> None:
+    def _got_ranges(self, job: Job, ranges: tuple[EventRange, ...] | None) -> None:
         if self.record is None or self.record.job.panda_id != job.panda_id:
             return
+        if ranges is None:
+            self._ranges.pause(self._access.poll_s)
+            return
+        self._request.end(time.monotonic())
         if not ranges:
             self.child.log.info("exhausted", "the server has no more ranges for this job")
             self._enter(next_phase(self._phase, Event.NO_MORE_RANGES))
@@ -272,6 +302,7 @@ class EventServerWorker:
         named = [with_pfn(r, paths) for r in ranges]
         with self.child.queue.moves() as moves:
             new = moves.put_ranges(named, now=time.time())
+            moves.note_feed(feed_mark(ranges))
         self._put += new
         tell_fetched(self.child.story, job, named)
         self.child.log.info("fetch", "ranges fetched", n=len(ranges), new=new)
@@ -293,6 +324,9 @@ class EventServerWorker:
 
     def _reported(self, collected: reports.Collected, answered: reports.Answered) -> None:
         assert self.record is not None
+        if answered.pending and not answered.fates.booked:
+            self._reports.pause(self._access.poll_s)
+            return
         ended = reports.book(self.child.queue, collected, answered.fates)
         tell_reported(self.child.story, collected, answered)
         self.child.log.info("report", "ranges reported", n=len(collected.reports), ended=ended,
@@ -321,7 +355,8 @@ class EventServerWorker:
             return
         job, first = self.record.job, self._next_heartbeat == 0.0
         update = self._heartbeat_of("starting" if first else "running")
-        delay_s = NO_JOB_PAUSE_S if first else self._heart.period_s(job)
+        period_s = min(self._heart.period_s(job), self._access.heartbeat_s)
+        delay_s = NO_JOB_PAUSE_S if first else period_s
         self._updates.call(
             lambda: self._updates.server.update_job(job, update), partial(self._beaten, delay_s)
         )
@@ -339,20 +374,6 @@ class EventServerWorker:
     def _beaten(self, delay_s: float, command: str) -> None:
         self._next_heartbeat = time.monotonic() + delay_s
         self._heart.obey(command)
-
-
-def input_paths(child: Child) -> dict[str, str]:
-    """Where each input file is, by its LFN."""
-    base = child.context.jobdir
-    paths = [split_input(text)[0] for text in child.settings.task.inputs]
-    return {Path(p).name: str((base / p).resolve()) for p in paths}
-
-
-def with_pfn(event_range: EventRange, paths: dict[str, str]) -> EventRange:
-    """The range with the path of its file; the server sends none."""
-    r = event_range
-    path = paths.get(r.lfn, "")
-    return EventRange(r.id, r.start_event, r.last_event, r.lfn, r.guid, r.scope, path or r.pfn)
 
 
 def serve(child: Child) -> None:

@@ -77,11 +77,12 @@ class Heartbeat:
 
     def complete(self, record: JobRecord, update: JobUpdate, tally: Tally) -> JobUpdate:
         """The final update with all that goes with it."""
-        more = self._fields(record)
+        more = self._fields(record) | dict(update.more)
         more["end_time"] = time.strftime(_TIME, time.gmtime())
-        more["pilot_timing"] = job_metrics.timing_text(
-            job_s=0, stagein_s=0, payload_s=_lasted_s(record), stageout_s=0
-        )
+        if "pilot_timing" not in more:
+            more["pilot_timing"] = job_metrics.timing_text(
+                job_s=0, stagein_s=0, payload_s=_lasted_s(record), stageout_s=0
+            )
         if update.pilot_error_code:
             more["pilot_log"] = _end_of(self._child.context.log_file)
         report = None if update.state == "failed" else self._find_report()

@@ -41,6 +41,22 @@ def open_storages(settings: Settings, url: str, directory: Path) -> dict[str, St
     return {name: opened[name] for name in order}
 
 
+def storages_for(
+    settings: Settings, url: str, directory: Path, activity: str
+) -> dict[str, Storage]:
+    """All storages, first those of an activity, then in the order of outputs, then the others."""
+    usual = open_storages(settings, url, directory)
+    rest = {
+        name: _open(name, config, settings, directory)
+        for name, config in settings.endpoints.items()
+        if name not in usual and config.url
+    }
+    opened = usual | rest
+    first = [n for n in opened if n in settings.endpoints
+             and activity in settings.endpoints[n].activities]  # fmt: skip
+    return {name: opened[name] for name in dict.fromkeys([*first, *opened])}
+
+
 def _endpoint_at(url: str, opened: dict[str, Storage], settings: Settings) -> str:
     """Name the endpoint that a URL means."""
     if MAIN in settings.endpoints:
@@ -50,7 +66,7 @@ def _endpoint_at(url: str, opened: dict[str, Storage], settings: Settings) -> st
 
 def location_of(storage: Storage) -> str:
     """Give the storage's directory, or its URL."""
-    return str(storage.directory) if isinstance(storage, PosixStorage) else storage.url
+    return str(storage.directory) if type(storage) is PosixStorage else storage.url
 
 
 def _open(name: str, config: EndpointConfig, settings: Settings, directory: Path) -> Storage:

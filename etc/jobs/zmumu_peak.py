@@ -1,16 +1,13 @@
-"""Shows the Z peak of a finished `zmumu` job in the terminal.
+"""Checks the merged file of the `zmumu` job and shows the Z peak: in the terminal, and as PNG.
 
-    .venv/bin/python etc/jobs/zmumu_peak.py espilot-work/storage
-
-Reads the ROOT files straight out of the archives on the storage.
+    .venv/bin/python etc/jobs/zmumu_peak.py espilot-work/storage/zmumu.root --events 1000
 """
 
 from __future__ import annotations
 
-import io
+import argparse
 import sys
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +18,31 @@ LOW_GEV, HIGH_GEV, BIN_GEV = 76.0, 106.0, 2.0
 WIDTH = 50
 
 
-def read_masses(storage: Path) -> dict[int, float]:
-    """The invariant mass of the two muons in GeV, by event number."""
-    masses: dict[int, float] = {}
-    for archive in sorted(storage.glob("*.tar")):
-        for data in read_members(archive):
-            with uproot.open(io.BytesIO(data)) as file:
-                arrays: Any = file["events"].arrays(["event", "mass"], library="np")
-            masses.update(zip(arrays["event"].tolist(), arrays["mass"].tolist(), strict=True))
-    return masses
+def read_options(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Check and draw the Z peak.")
+    parser.add_argument("file", type=Path, help="the merged ROOT file")
+    parser.add_argument("--events", type=int, default=0, help="how many there must be")
+    return parser.parse_args(argv)
 
 
-def read_members(archive: Path) -> Iterator[bytes]:
-    """The files in an archive."""
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            file = tar.extractfile(member)
-            if file is not None:
-                yield file.read()
+def read_columns(path: Path) -> dict[str, Any]:
+    """Event numbers and invariant masses of the two muons in GeV."""
+    with uproot.open(path) as file:
+        columns: dict[str, Any] = file["events"].arrays(["event", "mass"], library="np")
+    return columns
 
 
-def draw(masses: list[float]) -> str:
-    """A histogram in text."""
+def find_fault(events: Any, wanted: int) -> str:
+    """Say what is wrong with the event numbers; "" when each of 1..`wanted` is there once."""
+    found = events.tolist()
+    if wanted and sorted(found) != list(range(1, wanted + 1)):
+        return f"{len(found)} events, {len(set(found))} of them different, instead of 1 to {wanted}"
+    return ""
+
+
+def draw(masses: Any) -> str:
+    """Draw a histogram in text."""
     edges = np.arange(LOW_GEV, HIGH_GEV + BIN_GEV, BIN_GEV)
     counts, _ = np.histogram(masses, bins=edges)
     highest = max(1, int(counts.max()))
@@ -53,16 +53,47 @@ def draw(masses: list[float]) -> str:
     return "\n".join(rows)
 
 
-def run(storage: Path) -> int:
-    """Draw what is on the storage; exit code 1 when there is nothing."""
-    masses = read_masses(storage)
-    if not masses:
-        sys.stderr.write(f"no archives with events in {storage}: run the job first\n")
+def write_picture(masses: Any, path: Path) -> bool:
+    """Draw a histogram as PNG; False without the packages for it."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        import matplotlib.pyplot as plt
+        import mplhep
+    except ImportError:
+        return False
+    counts, edges = np.histogram(masses, bins=np.arange(60.0, 121.0, 1.0))
+    figure, axes = plt.subplots(figsize=(7, 5))
+    mplhep.histplot(counts, edges, ax=axes, yerr=np.sqrt(counts), label=f"{len(masses)} events, Pythia 8")
+    axes.set(xlabel="invariant mass of the muon pair [GeV]", ylabel="events / GeV")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def run(argv: Sequence[str]) -> int:
+    """Check, then draw; exit code 1 when an event is missing or comes twice."""
+    options = read_options(argv)
+    if not options.file.is_file():
+        sys.stderr.write(f"there is no {options.file}: run the job first\n")
         return 1
-    print(f"\ninvariant mass of the muon pair, {len(masses)} events from {storage}\n")
-    print(draw(list(masses.values())))
+    columns = read_columns(options.file)
+    fault = find_fault(columns["event"], options.events)
+    if fault:
+        sys.stderr.write(f"{options.file}: {fault}\n")
+        return 1
+    masses = columns["mass"]
+    print(f"\ninvariant mass of the muon pair, {len(masses)} events\n")
+    print(draw(masses))
+    picture = options.file.with_suffix(".png")
+    print(f"\nevents:  {options.file}")
+    if write_picture(masses, picture):
+        print(f"picture: {picture}")
+    else:
+        print("picture: none, matplotlib and mplhep are not installed")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1] if len(sys.argv) > 1 else "espilot-work/storage")))
+    sys.exit(run(sys.argv[1:]))

@@ -11,8 +11,10 @@ from espilot.adapters.archive.manifest import (
 from espilot.adapters.archive.names import archive_name, member_names
 from espilot.adapters.archive.sealing import Member, Sealed, member_of, seal
 from espilot.adapters.archive.tar import PackedFile
+from espilot.adapters.archive.unpack import Allowance, unpack
 
 __all__ = [
+    "Allowance",
     "Manifest",
     "Member",
     "PackedFile",
@@ -25,5 +27,6 @@ __all__ = [
     "read_manifest",
     "remove_debris",
     "seal",
+    "unpack",
     "verify",
 ]

@@ -1,0 +1,103 @@
+"""The payload of a normal or merge job: its command line, its run, how it ended."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espilot.errors import InputError, MessageError
+from espilot.supervisor.payload import replace_all
+from espilot.workers.context import Context
+
+SETUP_FAILED, NOT_RUN, SEGMENTATION = 1110, 1305, 1328
+_REPORT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadEnd:
+    """How the payload ended: exit code as a shell tells it; `code` 0 means well."""
+
+    exit_code: int
+    code: int
+    diag: str
+
+
+def command_of(context: Context, definition: Mapping[str, Any]) -> list[str]:
+    """The argument vector: set-up, transformation, then the job's parameters; no shell is involved.
+
+    Errors: `MessageError` names what cannot be used.
+    """
+    transformation = _words(context, str(definition.get("transformation") or ""), "transformation")
+    if not transformation or "://" in transformation[0]:
+        raise MessageError(f"job definition: cannot run the transformation {transformation!r:.100}")
+    beside = context.jobdir / transformation[0]
+    if "/" not in transformation[0] and beside.is_file():
+        transformation[0] = str(beside)
+    setup = _words(context, context.settings.payload.setup, "payload.setup")
+    return [*setup, *transformation]
+
+
+def parameters_of(context: Context, definition: Mapping[str, Any]) -> list[str]:
+    """The job's parameters as arguments."""
+    text = definition.get("jobPars")
+    return _words(context, text if isinstance(text, str) and text != "NULL" else "", "jobPars")
+
+
+def _words(context: Context, text: str, what: str) -> list[str]:
+    values = {
+        "{python}": sys.executable,
+        "{jobdir}": str(context.jobdir),
+        "{workdir}": str(context.workdir),
+        "{cores}": str(context.settings.payload.cores),
+    }
+    try:
+        return [replace_all(word, values) for word in shlex.split(text)]
+    except ValueError as error:
+        raise MessageError(f"{what} {text!r:.100}: {error}") from None
+
+
+def run_payload(argv: Sequence[str], directory: Path, env: Mapping[str, str]) -> PayloadEnd:
+    """Run it to its end, with our own stdout and stderr; the launcher ends it with us.
+
+    Errors: `InputError` when it cannot be started.
+    """
+    try:
+        payload = subprocess.Popen(
+            list(argv), cwd=directory, env=dict(env), stdin=subprocess.DEVNULL
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not usable as arguments"
+        raise InputError(f"cannot start {argv[0]!a:.200}: {reason}", code=SETUP_FAILED) from error
+    return describe_end(payload.wait(), read_report(directory / "jobReport.json"))
+
+
+def describe_end(returned: int, report: Mapping[str, Any]) -> PayloadEnd:
+    """The end by the exit code (negative: a signal) and the payload's own report, which counts."""
+    told = report.get("exitCode")
+    if isinstance(told, int) and not isinstance(told, bool) and told and returned >= 0:
+        message = report.get("exitMsg") or report.get("exitAcronym") or "no reason given"
+        return PayloadEnd(told, NOT_RUN, f"the payload reported exit code {told}: {message!s:.200}")
+    if returned == 0:
+        return PayloadEnd(0, 0, "")
+    if returned > 0:
+        return PayloadEnd(returned, NOT_RUN, f"the payload ended with exit code {returned}")
+    code = SEGMENTATION if -returned == signal.SIGSEGV else NOT_RUN
+    return PayloadEnd(128 - returned, code, f"the payload was ended by signal {-returned}")
+
+
+def read_report(path: Path) -> Mapping[str, Any]:
+    """The payload's job report; empty without a usable one."""
+    try:
+        if path.is_symlink() or path.stat().st_size > _REPORT_BYTES:
+            return {}
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return report if isinstance(report, dict) else {}

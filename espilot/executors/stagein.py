@@ -1,0 +1,183 @@
+"""Stage-in: the inputs of a job come to this node, each verified by size and checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from espilot.adapters.disk import free_bytes
+from espilot.adapters.storage.posix import PosixStorage
+from espilot.core.retry import Backoff
+from espilot.errors import (
+    InputError,
+    LocalError,
+    StorageDiffers,
+    StorageError,
+    StorageFatal,
+    StorageRetryable,
+)
+from espilot.logs import Log
+from espilot.ports import Storage
+from espilot.wire.jobfiles import JobInput
+
+NO_SPACE, STAGEIN_FAILED, MISSING = 1098, 1099, 1103
+MD5_DIFFERS, ADLER_DIFFERS = 1145, 1171
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where inputs may lie: storages by the name of their endpoint, in the order of their use, and
+    files of this machine by their LFN, which come before all."""
+
+    storages: Mapping[str, Storage]
+    local: Mapping[str, Path]
+
+    def of(self, wanted: JobInput) -> list[Storage]:
+        """The storages to try, the likeliest first."""
+        local = self.local.get(wanted.lfn)
+        if local is not None:
+            return [PosixStorage(local.parent, 0)]
+        named = [s for name, s in self.storages.items() if name == wanted.endpoint]
+        numbered = [s for s in self.storages.values() if s.storage_id == wanted.storage_id]
+        return list(dict.fromkeys([*named, *numbered, *self.storages.values()]))
+
+    def address_of(self, wanted: JobInput) -> str:
+        """A path or URL at which a payload can read the input itself."""
+        if wanted.lfn in self.local:
+            return str(self.local[wanted.lfn])
+        storage = self.of(wanted)[0]
+        if isinstance(storage, PosixStorage):
+            return str(storage.directory / wanted.lfn)
+        return storage.url_of(wanted.lfn)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that did not come."""
+
+    lfn: str
+    text: str
+    code: int
+    corrupt: bool
+
+
+class StageIn:
+    """Fetches the inputs of one job into a directory. `pause` waits; True from it: stop trying."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        directory: Path,
+        backoff: Backoff,
+        *,
+        parallel: int,
+        log: Log,
+        pause: Callable[[float], bool],
+    ) -> None:
+        self._sources = sources
+        self._directory = directory
+        self._backoff = backoff
+        self._parallel = parallel
+        self._log = log
+        self._pause = pause
+
+    def fetch(self, inputs: Sequence[JobInput]) -> list[Failure]:
+        """Bring all of them; returns what did not come. `InputError`: there is no room for them."""
+        needed = sum(each.size_bytes or 0 for each in inputs)
+        free = free_bytes(self._directory)
+        if needed > free:
+            text = f"the inputs have {needed} bytes, {free} are free in {self._directory}"
+            raise InputError(text, code=NO_SPACE)
+        with ThreadPoolExecutor(self._parallel) as pool:
+            return [failure for failure in pool.map(self._fetch, inputs) if failure is not None]
+
+    def _fetch(self, wanted: JobInput) -> Failure | None:
+        if self._is_there(wanted):
+            return None
+        error: StorageError | InputError | LocalError | None = None
+        for storage in self._sources.of(wanted):
+            try:
+                self._get(storage, wanted)
+            except (StorageError, InputError, LocalError) as failed:
+                error = failed
+                self._log.warning("stage-in", "input not fetched", lfn=wanted.lfn, error=failed)
+                continue
+            self._log.info("stage-in", "input fetched", lfn=wanted.lfn, storage=storage.url)
+            return None
+        return _failure_of(wanted, error)
+
+    def _is_there(self, wanted: JobInput) -> bool:
+        """Whether an earlier try has brought it."""
+        path = self._directory / wanted.lfn
+        if wanted.size_bytes is None or not wanted.adler32 or not path.is_file():
+            return False
+        return facts_of(path) == (wanted.size_bytes, wanted.adler32)
+
+    def _get(self, storage: Storage, wanted: JobInput) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                self._get_once(storage, wanted)
+                return
+            except StorageRetryable as error:
+                pause_s = self._backoff.next_delay(attempt, random.random())
+                if pause_s is None or self._pause(max(pause_s, error.retry_after_s or 0.0)):
+                    raise
+
+    def _get_once(self, storage: Storage, wanted: JobInput) -> None:
+        target = self._directory / wanted.lfn
+        size_bytes, adler32 = self._expected(storage, wanted)
+        storage.get(wanted.lfn, target, size_bytes=size_bytes, adler32=adler32)
+        if wanted.md5 and md5_of(target) != wanted.md5:
+            target.unlink()
+            raise InputError(f"input {wanted.lfn}: its md5 differs", corrupt=True, code=MD5_DIFFERS)
+
+    def _expected(self, storage: Storage, wanted: JobInput) -> tuple[int, str]:
+        """Size and adler32; of a file on this machine what the job does not tell."""
+        if wanted.size_bytes is not None and wanted.adler32:
+            return wanted.size_bytes, wanted.adler32
+        if not isinstance(storage, PosixStorage):
+            raise InputError(
+                f"input {wanted.lfn}: size and adler32 are not known, so it cannot be verified"
+            )
+        try:
+            size_bytes, adler32 = facts_of(storage.directory / wanted.lfn)
+        except OSError as error:
+            raise StorageDiffers(f"input {wanted.lfn}: {storage.url}: {error.strerror}") from error
+        if wanted.size_bytes not in (None, size_bytes) or wanted.adler32 not in ("", adler32):
+            raise StorageDiffers(f"input {wanted.lfn}: {storage.url} has another file of that name")
+        return size_bytes, adler32
+
+
+def facts_of(path: Path) -> tuple[int, str]:
+    """Size and adler32 of a file."""
+    size_bytes, adler = 0, 1
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK_BYTES):
+            adler = zlib.adler32(piece, adler)
+            size_bytes += len(piece)
+    return size_bytes, f"{adler:08x}"
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _failure_of(wanted: JobInput, error: StorageError | InputError | LocalError | None) -> Failure:
+    if isinstance(error, InputError):
+        return Failure(wanted.lfn, str(error), error.code, error.corrupt)
+    if isinstance(error, StorageDiffers):
+        known = wanted.adler32 or wanted.size_bytes is not None
+        return Failure(wanted.lfn, str(error), ADLER_DIFFERS if known else MISSING, True)
+    if isinstance(error, StorageFatal | StorageRetryable | LocalError):
+        return Failure(wanted.lfn, str(error), STAGEIN_FAILED, False)
+    return Failure(wanted.lfn, f"input {wanted.lfn}: no storage is known", STAGEIN_FAILED, False)
