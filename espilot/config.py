@@ -16,6 +16,7 @@ from espilot.errors import ConfigError
 from espilot.sections import (
     DrainConfig,
     EndpointConfig,
+    HarvesterConfig,
     JobsConfig,
     LimitsConfig,
     MetricsConfig,
@@ -34,6 +35,7 @@ from espilot.sections import (
 __all__ = [
     "DrainConfig",
     "EndpointConfig",
+    "HarvesterConfig",
     "JobsConfig",
     "LimitsConfig",
     "MetricsConfig",
@@ -67,6 +69,7 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     drain: DrainConfig = field(default_factory=DrainConfig)
+    harvester: HarvesterConfig = field(default_factory=HarvesterConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     service: ServiceConfig = field(default_factory=ServiceConfig)
@@ -136,6 +139,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "payload.stdout_over": ("cut", "end-job"),
     "payload.executor": ("generic",),
     "stagein.access": ("copy", "direct"),
+    "harvester.output": ("es_output", "zip_output"),
 }
 """Settings that are one of a few words."""
 ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl")
@@ -165,6 +169,11 @@ LEAST: Mapping[str, float] = {
     "server.timeout_s": 0.01,
     "server.connect_timeout_s": 0.01,
     "server.heartbeat_s": 0.01,
+    "harvester.heartbeat_s": 0.01,
+    "harvester.poll_s": 0.01,
+    "harvester.jobs": 1,
+    "harvester.request_max_ranges": 1,
+    "harvester.report_max_ranges": 1,
     "server.lost_after_s": 1,
     "drain.grace_s": 1,
     "drain.notice_s": 1,

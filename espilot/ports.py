@@ -36,12 +36,18 @@ class EventServer(Protocol):
         """Ask for one job; None when the server has none (or says so)."""
         ...
 
-    def acquire_ranges(self, job: Job, n: int) -> tuple[EventRange, ...]:
-        """Ask for up to `n` ranges; empty means: none for this job now."""
+    def acquire_ranges(
+        self, job: Job, n: int, known: str = ""
+    ) -> tuple[EventRange, ...] | None:
+        """Ask for up to `n` ranges; empty means: none for this job now.
+
+        None: asked, and not answered yet; call again. `known` is the `feed_mark` of the last ranges
+        that are safe in the queue.
+        """
         ...
 
     def report(self, job: Job, batches: Sequence[ReportBatch]) -> ReportAnswer:
-        """Report ranges; repeating the same content is harmless."""
+        """Report ranges; repeating the same content is harmless, and wanted while it is pending."""
         ...
 
     def range_statuses(self, job: Job, wanted: Collection[str] | None = None) -> Mapping[str, str]:
@@ -181,6 +187,8 @@ class Moves(Protocol):
     def abandon_archive(self, name: str) -> None: ...
 
     def forget_archive(self, name: str) -> None: ...
+
+    def note_feed(self, mark: str) -> None: ...
 
     def set_job(self, job: Job, phase: str, facts: Mapping[str, Any]) -> None: ...
 

@@ -164,6 +164,39 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HarvesterConfig:
+    """[harvester]: beside Harvester, with `harvester:DIRECTORY` as the address of the server."""
+
+    config: str = setting(
+        "", "Harvester's own configuration file, for the names of the shared files."
+    )
+    output: str = setting(
+        "es_output", "What is reported: es_output, a file for each range, or zip_output, archives."
+    )
+    jobs: int = setting(1, "Jobs that are taken one after the other.")
+    kill_at_end: bool = setting(
+        False, "Write the kill file after the last job, so that Harvester ends the batch job."
+    )
+    poll_s: float = setting(5.0, "Pause between two looks for what Harvester has to bring.")
+    heartbeat_s: float = setting(
+        300.0, "Longest pause between two heartbeats; a third of the queue's worker_heartbeat."
+    )
+    job_wait_s: float = setting(3600.0, "Longest wait for a job; then the run ends.")
+    ranges_wait_s: float = setting(7200.0, "Longest wait for ranges; then the job ends.")
+    ask_again_s: float = setting(
+        60.0, "A request for ranges that is gone for so long without an answer is made again."
+    )
+    lost_s: float = setting(
+        30.0, "A report that is gone for so long without being booked is written again."
+    )
+    gone_s: float = setting(
+        300.0, "The directory missing for so long means that Harvester has given up the worker."
+    )
+    request_max_ranges: int = setting(8192, "Ranges in one request.")
+    report_max_ranges: int = setting(10000, "Ranges in one report.")
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """[limits]: of the whole pilot."""
 

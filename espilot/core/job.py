@@ -91,6 +91,7 @@ def final_update(tally: Tally, *, code: int, diag: str, core_count: int) -> JobU
         pilot_error_diag=diag[:256],
         sub_status=_sub_status(tally, code),
         core_count=core_count,
+        ranges=(tally.finished, tally.failed, tally.fatal, tally.received),
     )
 
 

@@ -31,11 +31,15 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The fates of the ranges of one report, and the server's commands."""
+    """The fates of the ranges of one report, and the server's commands.
+
+    `pending`: those that come again wait for an answer, nothing failed.
+    """
 
     fates: Fates
     commands: Mapping[int, str]
     verified: bool
+    pending: bool = False
 
 
 def collect(queue: RangeQueue, max_ranges: int) -> Collected:
@@ -94,6 +98,10 @@ def send(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answe
 def _send_once(server: EventServer, job: Job, batches: Sequence[ReportBatch]) -> Answered:
     reports = tuple(report for batch in batches for report in batch.ranges)
     answer = server.report(job, batches)
+    if answer.pending:
+        again = frozenset(report.id for report in reports)
+        fates = Fates(frozenset(), again, frozenset())
+        return Answered(fates, answer.commands, verified=False, pending=True)
     if answer.accepted is None or needs_statuses(answer.accepted, len(reports)):
         wanted = frozenset(key_of(report.id) for report in reports)
         fates = read_statuses(reports, server.range_statuses(job, wanted))
@@ -115,7 +123,7 @@ def _join(first: Answered, then: Answered) -> Answered:
         first.fates.lost | then.fates.lost,
     )
     verified = first.verified or then.verified
-    return Answered(fates, {**first.commands, **then.commands}, verified)
+    return Answered(fates, {**first.commands, **then.commands}, verified, then.pending)
 
 
 def book(queue: RangeQueue, collected: Collected, fates: Fates) -> int:

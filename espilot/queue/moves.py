@@ -287,6 +287,10 @@ class Moves(Transaction):
         self._txn.put(b"job", rec.pack_job(job, facts), db=self._meta)
         self.set_phase(phase)
 
+    def note_feed(self, mark: str) -> None:
+        """Note which ranges were put last."""
+        self._txn.put(b"feed", mark.encode(), db=self._meta)
+
     def set_phase(self, phase: str) -> None:
         """Store the phase of the job."""
         self._txn.put(b"phase", phase.encode(), db=self._meta)
@@ -302,6 +306,7 @@ class Moves(Transaction):
             raise StateError(f"the job cannot be cleared: {live} ranges are live")
         self._txn.delete(b"job", db=self._meta)
         self._txn.delete(b"phase", db=self._meta)
+        self._txn.delete(b"feed", db=self._meta)
 
     def set_epoch(self, epoch: int) -> None:
         """Note a start of the payload; numbers only grow."""

@@ -121,6 +121,11 @@ class Queue:
         with self._read() as txn:
             return str(txn.get(b"phase", b"", db=self._meta), "utf-8")
 
+    def feed(self) -> str:
+        """The mark of the ranges that were put last; "" when there is none."""
+        with self._read() as txn:
+            return str(txn.get(b"feed", b"", db=self._meta), "utf-8")
+
     def epoch(self) -> int:
         """Number of the newest start of the payload; 0 before the first."""
         with self._read() as txn:

@@ -10,6 +10,7 @@ from espilot.core.space import refuse_start
 from espilot.errors import LocalError, StorageFatal
 from espilot.payload.template import parse_template
 from espilot.supervisor.payload import payload_command
+from espilot.workers.access_point import access_point, require_shared
 from espilot.workers.context import Context
 from espilot.workers.local_task import read_local_task
 
@@ -23,7 +24,11 @@ def check(context: Context, *, recovering: bool = False) -> None:
     argv = payload_command(context, "channel")
     if context.settings.payload.exec:
         parse_template(argv[argv.index("--") + 1 :])
-    read_local_task(context.settings)
+    place = access_point(context.server_url)
+    if place is not None:
+        require_shared(context.storage, place, context.workdir)
+    elif not context.at_server:
+        read_local_task(context.settings)
     try:
         context.logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,10 +1,13 @@
-"""How this pilot reaches its event server: address, patience, credentials, dialect."""
+"""How this pilot reaches its event server: address, patience, credentials, dialect; and how much
+is said in one call.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from espilot.adapters.harvester import HarvesterServer
 from espilot.adapters.http import (
     Connection,
     Credentials,
@@ -14,7 +17,11 @@ from espilot.adapters.http import (
     find_credentials,
 )
 from espilot.config import ServerConfig
+from espilot.core.prefetch import LARGEST_REQUEST
+from espilot.ports import EventServer
 from espilot.wire.panda_v1 import Pilot
+from espilot.workers.access_point import access_point
+from espilot.workers.beside_harvester import open_access_point
 from espilot.workers.context import Context
 
 
@@ -28,11 +35,33 @@ class ServerAccess:
         self._pilot = Pilot(server.site, "localhost", context.task_id)
         self._choice = DialectChoice(server.dialect)
         self.credentials = find_credentials(_given(server), os.environ)
+        self._harvester = _open_harvester(context)
+        harvester = context.settings.harvester if self._harvester is not None else None
+        self.poll_s = harvester.poll_s if harvester else server.retry_min_s
+        self.heartbeat_s = harvester.heartbeat_s if harvester else server.heartbeat_s
+        self.report_max_ranges = (
+            harvester.report_max_ranges if harvester else server.report_max_ranges
+        )
+        self.request_max_ranges = harvester.request_max_ranges if harvester else LARGEST_REQUEST
 
-    def open(self) -> PandaServer:
-        """A connection of its own, for one thread at a time."""
+    def open(self) -> EventServer:
+        """A connection of its own, for one thread at a time; to a directory all share one."""
+        if self._harvester is not None:
+            return self._harvester
         connection = Connection(self._url, patience=self._patience, credentials=self.credentials)
         return PandaServer(connection, pilot=self._pilot, choice=self._choice)
+
+
+def _open_harvester(context: Context) -> HarvesterServer | None:
+    if access_point(context.server_url) is None:
+        return None
+    return open_access_point(
+        context.settings,
+        context.server_url,
+        storage=context.storage,
+        state=context.state,
+        archives=context.archives,
+    )
 
 
 def _given(server: ServerConfig) -> Credentials:

@@ -62,7 +62,7 @@ class PandaServer:
         """One job; None when the server has none or says so."""
         return self._say(lambda dialect: dialect.acquire_job(self._pilot))
 
-    def acquire_ranges(self, job: Job, n: int) -> tuple[EventRange, ...]:
+    def acquire_ranges(self, job: Job, n: int, known: str = "") -> tuple[EventRange, ...]:
         """Up to `n` ranges; empty means none for this job now."""
         return self._say(lambda dialect: dialect.acquire_ranges(job, n))
 
