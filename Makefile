@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SERVERS := $(VENV)/.servers
 
-.PHONY: run test test-storage servers venv lint bench chaos clean
+.PHONY: run test test-storage servers venv lint bench chaos tarball clean
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
@@ -37,6 +37,11 @@ SECONDS ?= 600
 SEED ?= 1
 chaos: venv
 	$(PY) tests/faults/chaos.py --seconds $(SECONDS) --seed $(SEED)
+
+# For factories: unpacks to pilot3/, runs with the node's own Python, no pip, no network.
+TARBALL ?= dist/pilot3-espilot.tar.gz
+tarball: venv
+	$(PY) tools/tarball.py $(TARBALL)
 
 venv: $(STAMP)
 
