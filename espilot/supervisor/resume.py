@@ -21,6 +21,7 @@ from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.queue.store import Queue
 from espilot.supervisor.recovery import Found, machine_crashed, note_boot, take_up
 from espilot.supervisor.statedir import RECORD, STATE_NOTE
+from espilot.workers.access_point import access_point
 from espilot.workers.context import Context
 from espilot.workers.local_task import is_served
 
@@ -73,6 +74,7 @@ def note_run(
         "jobdir": str(context.jobdir),
         "origin": None if context.origin is None else str(context.origin),
         "jobs": context.jobs,
+        "at_server": context.at_server,
         "summary": None if summary is None else dict(summary),
     }
     write_object(context.state / RECORD, record)
@@ -93,16 +95,20 @@ def recorded_context(state: Path, runtime: Path) -> Context:
 def context_of(record: Mapping[str, Any], path: Path, state: Path, runtime: Path) -> Context:
     """The context that a record describes, in a state directory; `path` is named in errors."""
     try:
-        origin = record.get("origin")
+        origin, at_server = record.get("origin"), bool(record.get("at_server"))
+        settings = read_settings(record["settings"], str(path))
+        away = at_server or access_point(settings.server.url)
         return Context(
             workdir=Path(record["workdir"]),
             state=state,
             runtime=runtime,
             storage=str(record["storage"]),
-            settings=read_settings(record["settings"], str(path)),
+            settings=settings,
             jobdir=Path(record["jobdir"]),
             origin=None if origin is None else Path(origin),
             jobs=bool(record.get("jobs", True)),
+            at_server=at_server,
+            server_url=settings.server.url if away else "",
         )
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise LocalError(
@@ -138,7 +144,10 @@ def remove_run(context: Context) -> None:
     """Remove queue, archives, server database and payload directories of a run that is over."""
     databases = context.state.glob("server.sqlite*")
     payloads = context.workdir.glob("payload-*")
-    for path in (context.job_file, context.queue, context.archives, *databases, *payloads):
+    harvester = context.state / "harvester"
+    for path in (
+        context.job_file, context.queue, context.archives, harvester, *databases, *payloads
+    ):  # fmt: skip
         remove_path(path)
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from espilot.adapters.http import PandaServer
 from espilot.core.pace import Smoothed
 from espilot.core.retry import Backoff
 from espilot.errors import EspilotError, ServerRefused
+from espilot.ports import EventServer
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 
@@ -22,7 +22,7 @@ class Conversation(Protocol):
     child: Child
     calls: Calls
 
-    def open_server(self) -> PandaServer:
+    def open_server(self) -> EventServer:
         """A connection of its own for one flow."""
         ...
 
@@ -66,6 +66,7 @@ class Flow:
 
     def _succeeded(self, then: Callable[[Any], None], result: Any) -> None:
         self._busy = False
+        self._count("ok")
         self._failures = 0
         self._duration.add(time.monotonic() - self._began)
         self._worker.child.facts[f"{self.name}_s"] = self._duration.value
@@ -74,6 +75,7 @@ class Flow:
 
     def _failed(self, error: EspilotError) -> None:
         self._busy = False
+        self._count("failed")
         self._failures += 1
         server = self._worker.child.settings.server
         # However long a pause may be, several tries must fit before the server gives the job up.
@@ -85,3 +87,12 @@ class Flow:
         if isinstance(error, ServerRefused):
             self._worker.refused(self.name)
         self.pause(delay_s)
+
+    def _count(self, result: str) -> None:
+        """Calls by flow and result, for metrics; `contacts`: the server was tried."""
+        facts = self._worker.child.facts
+        facts["contacts"] = facts.get("contacts", 0) + 1
+        name = f"calls_{self.name}_{result}"
+        facts[name] = facts.get(name, 0) + 1
+        if result == "ok":
+            facts["last_success_at"] = time.time()
