@@ -88,7 +88,11 @@ class Session:
         self._started = self._first_request = self._last_heard = time.monotonic()
         self._term_at: float | None = None
         self._cpu_s = 0.0
-        self._payload = PayloadProcess(self._context, epoch=1, channel=name, death_fd=death_fd)
+        try:
+            self._payload = PayloadProcess(self._context, epoch=1, channel=name, death_fd=death_fd)
+        except BaseException:
+            self._close_channel()
+            raise
         loop.on_readable(self._channel.socket, self._receive)
         self._tick_timer = loop.call_later(TICK_S, self._tick)
 
@@ -180,6 +184,7 @@ class Session:
             self._payload.terminate(self._term_at)
 
     def _close_channel(self) -> None:
+        """Close our end; harmless when repeated."""
         if self._channel is not None:
             self._loop.forget(self._channel.socket)
             self._channel.close()

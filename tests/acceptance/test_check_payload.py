@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
+from patience import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 ESPILOT = [sys.executable, str(ROOT / "bin" / "espilot")]
@@ -223,3 +227,42 @@ def test_command_that_cannot_be_started() -> None:
     code, found = check("--", "/nowhere/payload")
     assert (code, codes_of(found)) == (1, {"cannot-start"})
     assert "No such file" in found["cases"][0]["findings"][0]["text"]
+
+
+def test_interrupted_check_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C ends the payloads at once; no process, socket or directory stays."""
+    places = {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [*ESPILOT, "check-payload", "--", *FAKE, "--hang-after", "2", "--ignore-term"],
+        env=os.environ | places,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        eventually(lambda: hanging_below(process.pid), "the payload hangs", within_s=30.0)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (130, "espilot check-payload: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+    left = [p for p in psutil.process_iter() if working_directory(p).startswith(str(tmp_path))]
+    assert left == []
+
+
+def hanging_below(pid: int) -> bool:
+    """Whether a payload is below, and has made its outputs."""
+    places = [working_directory(each) for each in psutil.Process(pid).children(recursive=True)]
+    return any(
+        list(Path(place).glob("output.*-2-1")) for place in places if place.endswith("payload-1")
+    )
+
+
+def working_directory(process: psutil.Process) -> str:
+    """Where a process works; "" when it is gone."""
+    try:
+        return process.cwd()
+    except psutil.Error:
+        return ""
