@@ -16,7 +16,9 @@ from espilot.errors import InputError, MessageError
 from espilot.supervisor.payload import replace_all
 from espilot.workers.context import Context
 
-SETUP_FAILED, NOT_RUN, SEGMENTATION = 1110, 1305, 1328
+SETUP_FAILED, NOT_RUN = 1110, 1305
+_SIGNALLED = {int(signal.SIGSEGV): 1328, int(signal.SIGTERM): 1201}
+"""Pilot error codes of a payload that a signal ended. TERM reaches it before us when we end."""
 _REPORT_BYTES = 64 * 2**20
 
 
@@ -88,7 +90,7 @@ def describe_end(returned: int, report: Mapping[str, Any]) -> PayloadEnd:
         return PayloadEnd(0, 0, "")
     if returned > 0:
         return PayloadEnd(returned, NOT_RUN, f"the payload ended with exit code {returned}")
-    code = SEGMENTATION if -returned == signal.SIGSEGV else NOT_RUN
+    code = _SIGNALLED.get(-returned, NOT_RUN)
     return PayloadEnd(128 - returned, code, f"the payload was ended by signal {-returned}")
 
 

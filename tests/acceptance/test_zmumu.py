@@ -68,3 +68,20 @@ def test_killed_process_changes_no_event(
     eventually(lambda: "client connected" in run.log, what="clients")
     run.kill(role, signal.SIGKILL)
     assert events_of(run, runner.directory) == undisturbed
+
+
+def test_ready_made_job_ends_with_one_file_and_a_picture(runner: Runner) -> None:
+    """The job of `make run`, shortened: one ROOT file with each event once, checked and drawn."""
+    jobs = ROOT / "etc" / "jobs"
+    text = (jobs / "zmumu.toml").read_text().replace("{jobdir}", str(jobs))
+    assert "events = 1000\n" in text
+    limits = "\n[limits]\nfree_start_bytes = 0\nfree_bytes = 0\n"
+    run = runner.start(text.replace("events = 1000\n", "events = 60\n") + limits)
+    assert run.end() == 0, run.stderr + run.log[-4000:]
+    with uproot.open(run.storage / "zmumu.root") as file:
+        events = file["events"]["event"].array(library="np").tolist()
+    assert events == list(range(1, 61))
+    assert "invariant mass of the muon pair, 60 events" in run.stderr
+    picture = run.storage / "zmumu.png"
+    assert f"picture: {picture}" in run.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
