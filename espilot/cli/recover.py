@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes, server
-from espilot.cli.run_command import describe, run_to_end, tell
+from espilot.cli.run_command import run_to_end
+from espilot.cli.summary import describe, tell
 from espilot.supervisor import preflight
 from espilot.supervisor.intake import take_in
 from espilot.supervisor.recovery_layout import find_spares

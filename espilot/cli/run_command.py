@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from espilot import config
 from espilot.cli import exit_codes, server, service
 from espilot.cli.progress import Progress
 from espilot.cli.show import show_result
+from espilot.cli.summary import say_end, summarise, tell
 from espilot.errors import ConfigError
 from espilot.logs import open_log
 from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
-from espilot.supervisor.recovery import Found
 from espilot.supervisor.resume import has_live, note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
@@ -75,7 +74,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--storage",
         default="",
         metavar="URL",
-        help="storage element: a directory or a URL: file, s3, davs, root (default: WORKDIR/storage)",
+        help="storage element: directory or URL (file, s3, davs, root; default: WORKDIR/storage)",
     )
     parser.add_argument(
         "--recovery-dir",
@@ -133,13 +132,12 @@ def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
     if not context.jobs and outcome.task_state == "running" and not has_live(context):
         # All that was asked for: what was here is reported, or went back.
         outcome.state = "finished"
-    if outcome.state == "finished" and outcome.task_state == "finished":
-        if not show_result(context, sys.stderr if as_json else sys.stdout):
-            outcome.state, outcome.reason = "failed", "the result is not what it should be"
+    done = outcome.state == "finished" and outcome.task_state == "finished"
+    if done and not show_result(context, sys.stderr if as_json else sys.stdout):
+        outcome.state, outcome.reason = "failed", "the result is not what it should be"
     summary = summarise(outcome, context, time.monotonic() - started)
     note_run(context, outcome.task_state, summary=summary)
-    sys.stdout.write(json.dumps(summary) + "\n" if as_json else describe(summary, outcome.reason))
-    sys.stdout.flush()
+    say_end(summary, outcome.reason, as_json=as_json)
     return exit_codes.BY_STATE[outcome.state]
 
 
@@ -174,15 +172,6 @@ def make_context(
     return context
 
 
-def tell(found: Found, context: Context, out: TextIO) -> None:
-    """What an earlier pilot left, to the person and to the log."""
-    log = open_log("supervisor", context.log_file)
-    for line in found.lines():
-        out.write(f"{line}\n")
-        log.info("recover", line)
-    out.flush()
-
-
 def storage_of(args: argparse.Namespace, settings: config.Settings, workdir: Path) -> str:
     """Where outputs go first, a directory or a URL; a relative directory counts from here."""
     url = args.storage or settings.storage
@@ -205,55 +194,3 @@ def supervise(context: Context, *, quiet: bool) -> Outcome:
         return supervisor.run()
     finally:
         progress.end()
-
-
-def summarise(outcome: Outcome, context: Context, wall_s: float) -> dict[str, Any]:
-    """The summary object, `espilot.summary/1`."""
-    task, counts = outcome.task, outcome.counts
-    total = task.get("total", context.settings.task.total_ranges)
-    ended = {name: task.get(name, 0) for name in ("finished", "failed", "fatal")}
-    return {
-        "schema": "espilot.summary/1",
-        "state": outcome.state,
-        "ranges": {"total": total, **ended, "released": total - sum(ended.values())},
-        "events": task.get("events_finished", 0),
-        "jobs": outcome.jobs,
-        "archives": counts.archives if counts else 0,
-        "bytes": counts.bytes if counts else 0,
-        "wall_s": round(wall_s, 3),
-        "storage": context.storage,
-        "workdir": str(context.workdir),
-    }
-
-
-def describe(summary: dict[str, Any], reason: str) -> str:
-    """The summary in words, and what to try next."""
-    ranges = summary["ranges"]
-    lines = [
-        f"{summary['state']}: {ranges['finished']} of {ranges['total']} ranges, "
-        f"{summary['events']} events in {summary['wall_s']:.1f} s",
-    ]
-    if reason:
-        lines.append(f"reason: {reason}")
-    if ranges["failed"] or ranges["fatal"] or ranges["released"]:
-        lines.append(
-            f"failed {ranges['failed']}, fatal {ranges['fatal']}, given back {ranges['released']}"
-        )
-    storage, workdir = summary["storage"], Path(summary["workdir"])
-    if summary["archives"]:
-        size_mb = summary["bytes"] / 1e6
-        lines.append(f"outputs: {summary['archives']} archives, {size_mb:.1f} MB, in {storage}")
-    lines.append(f"log: {workdir / 'logs' / 'pilot.log'}")
-    lines.append(f"try next: {next_step(summary)}")
-    return "\n".join(lines) + "\n"
-
-
-def next_step(summary: dict[str, Any]) -> str:
-    """A command worth trying after this run."""
-    if summary["state"] == "drained":
-        return f"espilot recover {summary['workdir']}   # goes on where it stopped"
-    if summary["state"] == "failed":
-        return f"grep -E 'warning|error' {summary['workdir']}/logs/pilot.log   # what went wrong"
-    if not str(summary["storage"]).startswith("/"):
-        return f"look into {summary['storage']} with a client of your storage"
-    return f"tar -tf $(ls {summary['storage']}/*.tar | head -1)   # what is inside an archive"

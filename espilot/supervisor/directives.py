@@ -25,13 +25,16 @@ Directive = Serve | Work | Ship
 class Wanted:
     """What the directives follow from, besides the payload.
 
-    `storage` is `ok`, `trouble` or `given-up`; `ending` is why the job ends, or (0, "").
+    `storage` is `ok`, `trouble` or `given-up`; `ending` is why the job ends, or (0, ""). `over` is
+    why no further job is taken; at a foreign server (`at_server`) the end of one job is no reason.
     """
 
     panda_id: int
     draining: bool
     storage: str
     ending: tuple[int, str]
+    over: str = ""
+    at_server: bool = False
 
 
 class Directives:
@@ -82,11 +85,16 @@ def serve_of(payload: PayloadKeeper, wanted: Wanted) -> Serve:
 def work_of(payload: PayloadKeeper, wanted: Wanted) -> Work:
     """What the event-server worker shall do."""
     code, diag = wanted.ending
+    if wanted.at_server:
+        jobs = not wanted.over and wanted.storage == "ok"
+    else:
+        jobs = not wanted.draining and code in (0, KILLED_BY_SERVER)
     return Work(
         panda_id=wanted.panda_id,
         fetch=not wanted.draining and not code and wanted.storage == "ok",
-        jobs=not wanted.draining and code in (0, KILLED_BY_SERVER),
+        jobs=jobs,
         payload_over=payload.life is Life.OVER,
         code=code,
         diag=diag,
+        over=wanted.over,
     )

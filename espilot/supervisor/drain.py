@@ -22,6 +22,7 @@ from espilot.core.drain import IDLE_S, Pace, Plan, Stock
 from espilot.logs import Log
 from espilot.supervisor.deadlines import REQUEST, SIGNAL, DeadlineWatch
 from espilot.wire.messages import DrainAnswer, DrainRequest
+from espilot.workers.context import Context
 
 LEAST_S = 0.02
 """Less than this is now."""
@@ -80,6 +81,15 @@ class Drain:
             self._go_on()
         else:
             self._begin(reason)
+
+    def no_more_jobs(self, context: Context) -> str:
+        """Why no further job is taken from a foreign server; "" while they are."""
+        earliest, least_s = self.watch.earliest(), context.settings.jobs.least_left_s
+        if self.begun:
+            return self.reason
+        if earliest is not None and earliest.at_mono - time.monotonic() < least_s:
+            return f"less than {least_s:g} s are left until {earliest.text}"
+        return ""
 
     def signalled(self, number: int, name: str, config: DrainConfig) -> None:
         """A signal came."""

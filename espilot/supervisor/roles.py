@@ -36,6 +36,7 @@ class Role:
     started: float = 0.0
     heard: float | None = None
     wanted: bool = True
+    renewing: bool = False
     facts: dict[str, object] = field(default_factory=dict)
 
     def is_silent(self, now: float, limit_s: float) -> bool:
@@ -101,8 +102,12 @@ class Roles:
         if not role.wanted:
             self._log.info("reap", "role ended", role=role.name, how=process.describe_exit(code))
             return role.name, None
-        self._log.warning("reap", "role died", role=role.name, how=process.describe_exit(code))
-        after = role.counter.handle(Died(), now)
+        renewing, role.renewing = role.renewing, False
+        if renewing:
+            self._log.info("reap", "role ended for a new one", role=role.name)
+        else:
+            self._log.warning("reap", "role died", role=role.name, how=process.describe_exit(code))
+        after = role.counter.handle(Died(own_fault=not renewing), now)
         assert after is not None
         return role.name, after if isinstance(after, GiveUp) else after.at_mono
 
@@ -130,6 +135,22 @@ class Roles:
             return False
         role.wanted = False
         return role.child is not None
+
+    def renew(self, name: str) -> bool:
+        """The role is about to be ended for a new one; that is no death of its own.
+
+        Returns whether it runs.
+        """
+        role = self._roles.get(name)
+        if role is None or role.child is None:
+            return False
+        role.renewing = True
+        return True
+
+    def last_heard(self) -> dict[str, float]:
+        """When each role that runs gave its last sign of life (monotonic)."""
+        running = [each for each in self._roles.values() if each.child is not None]
+        return {each.name: each.heard for each in running if each.heard is not None}
 
     def terminate(self, name: str) -> None:
         """TERM a role; the built-in server listens to nothing else."""

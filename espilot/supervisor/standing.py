@@ -113,6 +113,9 @@ class Standing:
         self._stacks.close()
 
     def _answer(self, snapshot: Snapshot) -> StatusAnswer:
+        return StatusAnswer(self.facts(snapshot))
+
+    def facts(self, snapshot: Snapshot) -> dict[str, Any]:
         """All that is known now."""
         facts: dict[str, Any] = {
             "pid": os.getpid(),
@@ -121,7 +124,7 @@ class Standing:
             "rates": dict(self._rates.facts()),
             "roles": {role: dict(each) for role, each in self._facts.items()},
         }
-        return StatusAnswer(facts | {name: ask() for name, ask in self._sources.items()})
+        return facts | {name: ask() for name, ask in self._sources.items()}
 
     def _flush_soon(self) -> None:
         self._loop.call_later(FLUSH_S, self._flush)

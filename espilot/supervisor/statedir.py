@@ -20,15 +20,21 @@ RECORD = "run.json"
 """A state directory has it from the start of its first run."""
 STATE_NOTE = "state.json"
 """In the log directory: where the state directory is."""
+LONGEST_RUNTIME = 85
+"""Socket paths have 107 bytes, and the longest name in the directory some 20."""
 KILL_S = 10.0
 """Longest wait for the end of what a predecessor left."""
 
 
 class StateDir:
-    """Locked for the life of this object; `LocalError` names the pilot that holds it."""
+    """Locked for the life of this object; `LocalError` names the pilot that holds it.
 
-    def __init__(self, path: Path) -> None:
+    The sockets of the pilot's processes are in a private directory below `runtime`.
+    """
+
+    def __init__(self, path: Path, runtime: Path | None = None) -> None:
         self.path = path
+        self._base = (runtime or Path("/tmp")).absolute()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -79,11 +85,16 @@ class StateDir:
             kill_until_gone(lambda: carriers(run_id), KILL_S)
         remove_channels(record)
         # Socket paths have 107 bytes at most, so the directory is not below the work directory.
-        runtime = Path("/tmp", f"{RUNTIME_PREFIX}{uuid.uuid4().hex[:12]}")
+        runtime = self._base / f"{RUNTIME_PREFIX}{uuid.uuid4().hex[:12]}"
+        if len(os.fsencode(runtime)) > LONGEST_RUNTIME:
+            raise LocalError(f"the runtime directory {self._base} has too long a name for sockets")
         record = {"pid": os.getpid(), "runtime": str(runtime)}
         # Written down before it is there: whoever comes after our death finds it.
         write_atomically(self.path / "pilot.json", json.dumps(record))
-        runtime.mkdir(mode=0o700)
+        try:
+            runtime.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise LocalError(f"cannot make {runtime}: {error.strerror}; choose another") from error
         return runtime
 
 

@@ -66,14 +66,8 @@ STAGEOUT = "stageout"
 class Supervisor:
     """One run of the pilot."""
 
-    def __init__(
-        self,
-        context: Context,
-        log: Log,
-        *,
-        on_progress: Callable[[Snapshot], None],
-        attendant: Attendant | None = None,
-    ) -> None:
+    def __init__(self, context: Context, log: Log, *, on_progress: Callable[[Snapshot], None],
+                 attendant: Attendant | None = None) -> None:  # fmt: skip
         self._context = context
         self._log = log
         self._on_progress = on_progress
@@ -221,8 +215,8 @@ class Supervisor:
 
     def _direct_all(self) -> None:
         storage = self._monitor.gate.narrow(self._storage)
-        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending,
-                        self._drain.no_more_jobs(self._context), self._context.at_server)  # fmt: skip
+        over, foreign = self._drain.no_more_jobs(self._context), self._context.at_server
+        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending, over, foreign)
         self._directives.tell_all(self._payload, wanted)
 
     def _new_keeper(self) -> PayloadKeeper:
@@ -255,6 +249,7 @@ class Supervisor:
         if self._payload.life is Life.PAUSING:
             self._payload.handle(Event.ENOUGH)
         self._direct_all()
+        self._attending.look(self._snapshot(), self._queue.counts(), closing=False)
 
     def stop_payload(self, within_s: float) -> None:
         """End the payload, with KILL after that time."""
