@@ -249,7 +249,7 @@ class Attempt:
     def defects(self) -> list[str]:
         """The last lines of tracebacks in the pilot's log and on its stderr."""
         texts = [run.stderr for run in self.runner.runs] + [self.runner.runs[-1].log]
-        return sorted({line for text in texts for line in _tracebacks(text)})
+        return sorted({line for text in texts for line in tracebacks(text)})
 
     def _start(self) -> Run:
         self.starts += 1
@@ -272,7 +272,7 @@ class Attempt:
         return found
 
 
-def _tracebacks(text: str) -> list[str]:
+def tracebacks(text: str) -> list[str]:
     """What each traceback of a text ended with."""
     found = []
     for part in text.split("Traceback (most recent call last):")[1:]:
