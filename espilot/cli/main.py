@@ -11,6 +11,7 @@ from typing import NoReturn
 from espilot import __version__
 from espilot.cli import (
     check_payload,
+    config_command,
     drain,
     dump,
     exit_codes,
@@ -69,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     explain.add_parser(commands).set_defaults(run=explain.run)
     dump.add_parser(commands).set_defaults(run=dump.run)
     drain.add_parser(commands).set_defaults(run=drain.run)
+    config_command.add_parser(commands).set_defaults(run=config_command.run)
     server.add_parser(commands).set_defaults(run=server.run)
     check_payload.add_parser(commands).set_defaults(run=check_payload.run)
     help.add_parser(commands).set_defaults(run=help.run)

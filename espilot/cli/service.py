@@ -14,7 +14,7 @@ from pathlib import Path
 from espilot.cli import exit_codes
 from espilot.cli.summary import say_end, summarise, tell
 from espilot.config import Settings
-from espilot.config_files import read_layered
+from espilot.config_files import SYSTEM_FILE, read_layered
 from espilot.errors import ConfigError
 from espilot.logs import open_log
 from espilot.supervisor import preflight
@@ -96,20 +96,38 @@ def checked(settings: Settings) -> Settings:
     return settings
 
 
-def make_context(args: argparse.Namespace, settings: Settings, state: StateDir) -> Context:
-    """Where everything is; refuses what cannot work before anything is started."""
-    directory = args.config.resolve().parent if args.config else Path("/etc/espilot")
+def check(args: argparse.Namespace, settings: Settings) -> None:
+    """Refuse settings with which no pilot could start, without making anything."""
+    places = Path("/var/lib/espilot/check")
+    preflight.check_payload(context_of(args, checked(settings), places, (places, places)))
+
+
+def context_of(
+    args: argparse.Namespace, settings: Settings, workdir: Path, state: tuple[Path, Path]
+) -> Context:
+    """Where everything is; `state` are state and runtime directory."""
+    directory = args.config.resolve().parent if args.config else SYSTEM_FILE.parent
     storages = open_storages(settings, settings.storage, directory)
-    context = Context(
-        workdir=args.workdir.resolve(),
-        state=state.path,
-        runtime=state.runtime,
-        storage=location_of(next(iter(storages.values()))),
+    try:
+        location = location_of(next(iter(storages.values())))
+    finally:
+        for storage in storages.values():
+            storage.close()
+    return Context(
+        workdir=workdir,
+        state=state[0],
+        runtime=state[1],
+        storage=location,
         settings=settings,
         server_url=settings.server.url,
         jobdir=directory,
         at_server=True,
     )
+
+
+def make_context(args: argparse.Namespace, settings: Settings, state: StateDir) -> Context:
+    """Where everything is; refuses what cannot work before anything is started."""
+    context = context_of(args, settings, args.workdir.resolve(), (state.path, state.runtime))
     preflight.check(context)
     found = prepare_state(context)
     if found is not None:

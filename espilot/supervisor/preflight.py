@@ -21,9 +21,7 @@ def check(context: Context, *, recovering: bool = False) -> None:
     Makes the work directory. Recovering starts on a full disk too, as it makes room. Errors:
     `UsageError`, `LocalError`, `StorageFatal`.
     """
-    argv = payload_command(context, "channel")
-    if context.settings.payload.exec:
-        parse_template(argv[argv.index("--") + 1 :])
+    check_payload(context)
     place = access_point(context.server_url)
     if place is not None:
         require_shared(context.storage, place, context.workdir)
@@ -46,6 +44,13 @@ def check(context: Context, *, recovering: bool = False) -> None:
         )
     if context.storage.startswith("/"):
         _check_storage(Path(context.storage))
+
+
+def check_payload(context: Context) -> None:
+    """Refuse a payload command that cannot be used: `UsageError`."""
+    argv = payload_command(context, "channel")
+    if context.settings.payload.exec:
+        parse_template(argv[argv.index("--") + 1 :])
 
 
 def _check_storage(directory: Path) -> None:
