@@ -13,12 +13,15 @@ from espilot.config_origin import Layer, Layered, environment_layers, merge, rea
 from espilot.errors import ConfigError
 
 SYSTEM_FILE = Path("/etc/espilot/espilot.toml")
+UNIT = {"drain": {"grace_s": 170.0}}
+"""What the unit that we ship gives us: its time to stop, and some seconds less."""
 NAME_MARKS = str.maketrans("", "", "-_.")
 
 
 def read_layered(config: Path | None, instance: str, environ: Mapping[str, str]) -> Layered:
     """The settings of all places; `ConfigError` names the place, the key and the remedy."""
-    return merge([*environment_layers(environ), *file_layers(config, instance, environ)])
+    layers = [*environment_layers(environ), *file_layers(config, instance, environ)]
+    return merge([*layers, Layer("service unit", UNIT)] if environ.get("NOTIFY_SOCKET") else layers)
 
 
 def file_layers(config: Path | None, instance: str, environ: Mapping[str, str]) -> list[Layer]:
