@@ -17,6 +17,7 @@ from espilot.sections import (
     DrainConfig,
     EndpointConfig,
     HarvesterConfig,
+    IdentityConfig,
     JobsConfig,
     LimitsConfig,
     MetricsConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "DrainConfig",
     "EndpointConfig",
     "HarvesterConfig",
+    "IdentityConfig",
     "JobsConfig",
     "LimitsConfig",
     "MetricsConfig",
@@ -71,6 +73,7 @@ class Settings:
     drain: DrainConfig = field(default_factory=DrainConfig)
     harvester: HarvesterConfig = field(default_factory=HarvesterConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     service: ServiceConfig = field(default_factory=ServiceConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

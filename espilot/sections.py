@@ -149,6 +149,12 @@ class ServerConfig:
     retry_min_s: float = setting(1.0, "Shortest pause after a failed call.")
     retry_max_s: float = setting(60.0, "Longest pause after a failed call.")
     site: str = setting("ESPILOT", "Name of the queue (computing site) in job requests.")
+    label: str = setting("managed", "Which jobs are asked for (prodSourceLabel).")
+    resource_type: str = setting("", "Which jobs are asked for: SCORE, MCORE, ...; empty: any.")
+    job_type: str = setting("", "Which type of jobs is asked for; empty: any.")
+    worker_status: bool = setting(
+        True, "Tell start and end of the pilot, if its factory has given it numbers."
+    )
     report_max_ranges: int = setting(1000, "Ranges in one report.")
     lost_after_s: float = setting(
         7200.0, "Without a heartbeat for so long the server gives a job up; tries are closer."
@@ -263,9 +269,27 @@ class JobsConfig:
         5.0, "Pause after a request without a job, or a job without any finished range."
     )
     pause_max_s: float = setting(300.0, "That pause doubles up to this.")
+    failures: int = setting(
+        0, "Failed requests in a row after which the run ends; 0 tries for ever."
+    )
+    floor_s: float = setting(
+        0.0, "No further job is taken when the run has lasted so long; 0: however long it lasts."
+    )
     least_left_s: float = setting(
         0.0, "No further job is taken when less time is left until a known end."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityConfig:
+    """[identity]: by which names factory and server know this pilot."""
+
+    node: str = setting("", "Name of the node; empty takes the machine's.")
+    pilot_id: str = setting("", "The factory's name of the pilot, often an address of its log.")
+    batch_id: str = setting("", "Number of the batch job.")
+    scheduler_id: str = setting("", "Name of the scheduler that sent the pilot.")
+    harvester_id: str = setting("", "Name of the Harvester that sent the pilot.")
+    worker_id: int = setting(0, "Number of the pilot at its Harvester; 0: it has none.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +335,9 @@ class TaskConfig:
     )
     show: str = setting(
         "", "Command run when the task is finished, to check or draw what is in {storage}."
+    )
+    job_file: str = setting(
+        "", "Job definition, JSON or form-encoded, to run instead; as espilot run --job."
     )
     task_id: int = setting(0, "Number of the task; 0 lets the server choose.")
 

@@ -4,7 +4,7 @@ Rules:
 * After a request without a job the next one comes after a pause, which doubles up to a limit.
 * A job that failed counts like no job: a node on which every job fails must not eat up the queue's.
 * A job that was finished ends the pauses.
-* After a number of jobs, or of requests in a row without one, no more are wanted.
+* After a number of jobs, of requests in a row without one, or a time, no more are wanted.
 """
 
 from __future__ import annotations
@@ -38,8 +38,13 @@ class JobRequests:
         self._empty = 0
         self._jobs += 1
 
-    def job_ended(self, *, good: bool, chance: float) -> float:
-        """A job ended, a good one with something made; the pause in seconds, 0 for none."""
+    def job_ended(self, *, good: bool, chance: float, lasted_s: float = 0.0) -> float:
+        """A job ended, a good one with something made; the pause in seconds, 0 for none.
+
+        `lasted_s`: how long jobs have been taken.
+        """
+        if self._config.floor_s and lasted_s >= self._config.floor_s:
+            self.over = f"jobs were taken for {lasted_s:.0f} s"
         if self._config.at_most and self._jobs >= self._config.at_most:
             self.over = f"{self._jobs} jobs are done, as many as were wanted"
         if good:

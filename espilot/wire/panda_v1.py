@@ -250,12 +250,17 @@ def fits(kind: Kind, value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """Who asks: the queue, the node, and which jobs are wanted (0 and "": any)."""
+    """Who asks: the queue, the node, and which jobs are wanted (0 and "": any).
+
+    `wanted` are further parameters of a request for jobs, `known_as` of an update of a job.
+    """
 
     site: str
     node: str
     task_id: int = 0
     label: str = "managed"
+    wanted: Mapping[str, str | int] = field(default_factory=dict)
+    known_as: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def acquire_jobs_parameters(pilot: Pilot) -> dict[str, Any]:
@@ -269,7 +274,7 @@ def acquire_jobs_parameters(pilot: Pilot) -> dict[str, Any]:
     }
     if pilot.task_id:
         parameters["task_id"] = pilot.task_id
-    return parameters
+    return parameters | _given(pilot.wanted)
 
 
 def acquire_ranges_parameters(job: Job, n: int) -> dict[str, Any]:
@@ -303,6 +308,7 @@ def update_job_parameters(job: Job, update: JobUpdate, pilot: Pilot) -> dict[str
         "node": cut_text(pilot.node, 128),
         "n_events": int(update.events),
         "core_count": update.core_count or job.core_count,
+        **_given(pilot.known_as),
     }
     if update.cpu_s is not None:
         parameters["cpu_consumption_time"] = min(int(update.cpu_s), _LARGEST_INT32)
@@ -321,6 +327,11 @@ def update_job_parameters(job: Job, update: JobUpdate, pilot: Pilot) -> dict[str
     if isinstance(report, Mapping):
         parameters["job_output_report"] = json.dumps(report)
     return {name: _cut(name, value) for name, value in parameters.items()}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what is known."""
+    return {name: value for name, value in values.items() if value}
 
 
 def _cut(name: str, value: Any) -> Any:

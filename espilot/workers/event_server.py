@@ -239,7 +239,7 @@ class EventServerWorker:
         forget_job(self.child.context)
         self.child.log.info("final", "job ended", state=update.state, events=update.events,
                             sub_status=update.sub_status, code=update.pilot_error_code)  # fmt: skip
-        self._foreign.ended(good=update.state == "finished")
+        self._foreign.ended(good=update.state == "finished", code=update.pilot_error_code)
         self.record = None
         self.child.log.job = None
         self.announce()

@@ -43,7 +43,7 @@ class Flow:
         self.server = worker.open_server()
         self._worker = worker
         self._busy = False
-        self._failures = 0
+        self.failures = 0
         self._not_before = 0.0
         self._began = 0.0
         self._duration = Smoothed()
@@ -67,7 +67,7 @@ class Flow:
     def _succeeded(self, then: Callable[[Any], None], result: Any) -> None:
         self._busy = False
         self._count("ok")
-        self._failures = 0
+        self.failures = 0
         self._duration.add(time.monotonic() - self._began)
         self._worker.child.facts[f"{self.name}_s"] = self._duration.value
         then(result)
@@ -76,14 +76,14 @@ class Flow:
     def _failed(self, error: EspilotError) -> None:
         self._busy = False
         self._count("failed")
-        self._failures += 1
+        self.failures += 1
         server = self._worker.child.settings.server
         # However long a pause may be, several tries must fit before the server gives the job up.
         longest_s = max(server.retry_min_s, min(server.retry_max_s, server.lost_after_s / 8))
         backoff = Backoff(server.retry_min_s, longest_s)
-        delay_s = backoff.next_delay(self._failures, random.random()) or longest_s
+        delay_s = backoff.next_delay(self.failures, random.random()) or longest_s
         self._worker.child.log.warning("server", "call failed", flow=self.name, error=error,
-                                       failures=self._failures, retry_in_s=delay_s)  # fmt: skip
+                                       failures=self.failures, retry_in_s=delay_s)  # fmt: skip
         if isinstance(error, ServerRefused):
             self._worker.refused(self.name)
         self.pause(delay_s)

@@ -6,6 +6,7 @@ Also what such a pilot must not pile up: the directories of payloads whose job i
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 from espilot.adapters.disk import remove_path
@@ -15,6 +16,9 @@ from espilot.wire.messages import TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.flow import Flow
+
+NO_SERVER = 1318
+"""The pilot error code for it."""
 
 
 class ForeignJobs:
@@ -26,11 +30,13 @@ class ForeignJobs:
         self._calls = calls
         self._flow = flow
         self._requests = JobRequests(child.settings.jobs)
+        self._began = time.monotonic()
+        self._code = 0
 
     def end(self, work: Work) -> TaskOver | None:
         """The last word when no further job is wanted; None while they are."""
         found_only = "" if self._child.context.jobs else "the job that was found is ended"
-        reason = work.over or self._requests.over or found_only
+        reason = work.over or self._requests.over or self._unreachable() or found_only
         if not reason or not self.here:
             return None
         self._child.log.info("job", "no further job is taken", reason=reason)
@@ -43,8 +49,16 @@ class ForeignJobs:
                 "failed": c.failed_total,
                 "fatal": c.fatal_total,
                 "events_finished": c.events,
+                "code": NO_SERVER if self._unreachable() else self._code,
             }
         )
+
+    def _unreachable(self) -> str:
+        """Why the server is given up; "" while it is not."""
+        limit = self._child.settings.jobs.failures
+        if not limit or self._flow.failures < limit:
+            return ""
+        return f"{self._flow.failures} requests in a row failed"
 
     def none(self) -> None:
         """The server had none."""
@@ -54,9 +68,11 @@ class ForeignJobs:
         """The server had one."""
         self._requests.job_begun()
 
-    def ended(self, *, good: bool) -> None:
-        """The job ended; a good one has made something."""
-        pause_s = self._requests.job_ended(good=good, chance=random.random())
+    def ended(self, *, good: bool, code: int) -> None:
+        """The job ended with this pilot error code; a good one has made something."""
+        self._code = code if not good else self._code
+        lasted_s = time.monotonic() - self._began
+        pause_s = self._requests.job_ended(good=good, chance=random.random(), lasted_s=lasted_s)
         if self.here:
             self._flow.pause(pause_s)
             self._remove_past_payloads()

@@ -5,6 +5,7 @@ is said in one call.
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 from espilot.adapters.harvester import HarvesterServer
@@ -32,7 +33,7 @@ class ServerAccess:
         server = context.settings.server
         self._url = context.server_url
         self._patience = Patience(server.timeout_s, server.connect_timeout_s)
-        self._pilot = Pilot(server.site, "localhost", context.task_id)
+        self._pilot = describe_pilot(context)
         self._choice = DialectChoice(server.dialect)
         self.credentials = find_credentials(_given(server), os.environ)
         self._harvester = _open_harvester(context)
@@ -50,6 +51,29 @@ class ServerAccess:
             return self._harvester
         connection = Connection(self._url, patience=self._patience, credentials=self.credentials)
         return PandaServer(connection, pilot=self._pilot, choice=self._choice)
+
+
+def describe_pilot(context: Context) -> Pilot:
+    """Who we are to the server, and which jobs we want."""
+    server, known = context.settings.server, context.settings.identity
+    return Pilot(
+        server.site,
+        known.node or socket.gethostname(),
+        context.task_id,
+        server.label,
+        wanted={
+            "resource_type": server.resource_type,
+            "job_type": server.job_type,
+            "scheduler_id": known.scheduler_id,
+            "harvester_id": known.harvester_id,
+            "worker_id": known.worker_id,
+        },
+        known_as={
+            "scheduler_id": known.scheduler_id,
+            "pilot_id": known.pilot_id,
+            "batch_id": known.batch_id,
+        },
+    )
 
 
 def _open_harvester(context: Context) -> HarvesterServer | None:

@@ -26,6 +26,15 @@ def test_bad_jobs_are_not_eaten_up() -> None:
     assert pauses == [2.0, 4.0, 8.0, 16.0]
 
 
+def test_time_floor() -> None:
+    """A run takes jobs until its time is over; a job that has begun is finished."""
+    requests = JobRequests(JobsConfig(floor_s=60.0))
+    requests.job_ended(good=True, chance=1.0, lasted_s=59.0)
+    assert requests.over == ""
+    requests.job_ended(good=True, chance=1.0, lasted_s=60.0)
+    assert requests.over == "jobs were taken for 60 s"
+
+
 def test_number_of_jobs() -> None:
     """After so many jobs no more are wanted, and it is said why."""
     requests = JobRequests(JobsConfig(at_most=2))

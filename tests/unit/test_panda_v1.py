@@ -27,10 +27,32 @@ def envelope(data: Any, success: bool | None = True, message: str = "") -> bytes
     return json.dumps({"success": success, "message": message, "data": data}).encode()
 
 
+WANTED: dict[str, str | int] = {
+    "resource_type": "MCORE", "job_type": "managed", "scheduler_id": "s", "harvester_id": "h",
+    "worker_id": 7,
+}  # fmt: skip
+KNOWN_AS: dict[str, str | int] = {"scheduler_id": "s", "pilot_id": "p" * 300, "batch_id": "b"}
+
+
+def test_names_that_are_known_are_told() -> None:
+    """Names of the pilot and wishes for jobs go into requests; what is unknown is left out."""
+    bare = panda_v1.acquire_jobs_parameters(panda_v1.Pilot("S", "n", wanted={"worker_id": 0}))
+    assert "worker_id" not in bare
+    asked = panda_v1.acquire_jobs_parameters(panda_v1.Pilot("S", "n", label="user", wanted=WANTED))
+    assert {**asked, **WANTED} == asked and asked["prod_source_label"] == "user"
+    pilot = panda_v1.Pilot("S", "n", known_as=KNOWN_AS)
+    told = panda_v1.update_job_parameters(JOB, JobUpdate("running"), pilot)
+    assert told["scheduler_id"] == "s" and told["pilot_id"] == "p" * 200
+
+
 @pytest.mark.parametrize(
     ("call", "parameters"),
     [
         (panda_v1.ACQUIRE_JOBS, panda_v1.acquire_jobs_parameters(panda_v1.Pilot("S", "n", 5))),
+        (
+            panda_v1.ACQUIRE_JOBS,
+            panda_v1.acquire_jobs_parameters(panda_v1.Pilot("S", "n", wanted=WANTED)),
+        ),
         (panda_v1.ACQUIRE_RANGES, panda_v1.acquire_ranges_parameters(JOB, 3)),
         (panda_v1.RANGE_STATUSES, panda_v1.range_statuses_parameters(JOB)),
         *(
@@ -38,8 +60,17 @@ def envelope(data: Any, success: bool | None = True, message: str = "") -> bytes
                 panda_v1.UPDATE_JOB,
                 panda_v1.update_job_parameters(
                     JOB,
-                    JobUpdate(state, 5, 1228, "d" * 900, "s" * 99, 8, 10, "m" * 900),
-                    panda_v1.Pilot("S", "n" * 200),
+                    JobUpdate(
+                        state,
+                        events=5,
+                        pilot_error_code=1228,
+                        pilot_error_diag="d" * 900,
+                        sub_status="s" * 99,
+                        core_count=8,
+                        cpu_s=10,
+                        metrics="m" * 900,
+                    ),
+                    panda_v1.Pilot("S", "n" * 200, known_as=KNOWN_AS),
                 ),
             )
             for state in ("running", "finished", "failed")
