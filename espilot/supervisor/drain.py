@@ -82,6 +82,12 @@ class Drain:
         else:
             self._begin(reason)
 
+    @property
+    def source(self) -> str:
+        """What the deadline of the drain comes from; "" without one, and while nothing drains."""
+        earliest = self.watch.earliest()
+        return earliest.source if self.begun and earliest is not None else ""
+
     def no_more_jobs(self, context: Context) -> str:
         """Why no further job is taken from a foreign server; "" while they are."""
         earliest, least_s = self.watch.earliest(), context.settings.jobs.least_left_s

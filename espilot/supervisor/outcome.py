@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,8 @@ class Outcome:
     """How the run ended: `finished`, `failed` or `drained`.
 
     `task` holds the fields of `model.TaskStatus`, if the server told; `reason` is "" when the end
-    was the natural one.
+    was the natural one. `code` is a pilot error code, 0 for none; `signal` the first that came.
+    `drained_by` is the source of the deadline that a drain has kept.
     """
 
     state: str = "failed"
@@ -36,11 +37,21 @@ class Outcome:
     reason: str = ""
     jobs: int = 0
     counts: Counts | None = None
+    code: int = 0
+    signal: int = 0
+    drained_by: str = ""
 
     @property
     def task_state(self) -> str:
         """How the task stands: a run may fail for a reason of this node, and its task go on."""
         return str(self.task.get("state") or "running")
+
+    def explain(self, code: int, signals: Sequence[int], drained_by: str) -> None:
+        """Add why it ended: the error of the last job, the signals, the deadline of the drain."""
+        told = self.task.get("code")
+        self.code = code or (told if isinstance(told, int) else 0)
+        self.signal = signals[0] if signals else 0
+        self.drained_by = drained_by
 
     def complete(self, counts: Counts) -> None:
         """Add the queue's counts, which also stand for what the server did not tell."""

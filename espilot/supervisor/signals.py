@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 
 CAUGHT = (
     signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU,
     signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP,
 )  # fmt: skip
+FAULTS = (signal.SIGBUS, signal.SIGSEGV)
+"""Wrappers forward these too. A handler for them would run for ever after a fault of our own; so
+they are blocked and waited for: one that was sent is heard, a fault still ends the process."""
 
 
 class Signals:
@@ -20,6 +24,10 @@ class Signals:
         self.fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._former_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._former = {number: signal.signal(number, ignore) for number in caught()}
+        self._former_mask = signal.pthread_sigmask(signal.SIG_BLOCK, FAULTS)
+        self._closing = threading.Event()
+        self._waiter = threading.Thread(target=self._wait_for_faults, name="signals", daemon=True)
+        self._waiter.start()
 
     def take(self) -> list[int]:
         """The signals since the last time. SIGCHLD stands for any number of children."""
@@ -30,11 +38,23 @@ class Signals:
 
     def close(self) -> None:
         """Put the former handlers back."""
+        self._closing.set()
+        assert self._waiter.ident is not None
+        signal.pthread_kill(self._waiter.ident, FAULTS[0])
+        self._waiter.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._former_mask)
         signal.set_wakeup_fd(self._former_fd)
         for number, handler in self._former.items():
             signal.signal(number, handler)
         os.close(self.fd)
         os.close(self._write_fd)
+
+    def _wait_for_faults(self) -> None:
+        while True:
+            number = signal.sigwait(FAULTS)
+            if self._closing.is_set():
+                return
+            os.write(self._write_fd, bytes([number]))
 
 
 def caught() -> list[int]:

@@ -35,7 +35,6 @@ from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Outcome, Snapshot
 from espilot.supervisor.payload import sweep_strangers
 from espilot.supervisor.people import People
-from espilot.supervisor.recovery import tell_resumed
 from espilot.supervisor.roles import STOP_S, Roles
 from espilot.supervisor.signals import Signals
 from espilot.supervisor.standing import Standing
@@ -102,7 +101,7 @@ class Supervisor:
             Settled: self._channel_settled,
             StorageHealth: self._storage_changed,
             Overdue: Escalation(context, self._payload, self._monitor, log, self._loop).overdue,
-            Resumed: partial(tell_resumed, log),
+            Resumed: self._standing.resumed,
         }
         self._job = JobPhase(0, 0, "")
         self._jobs = 0
@@ -110,7 +109,7 @@ class Supervisor:
         self._last_message = 0.0
         self._waiting = 0
         self._ending: tuple[int, str] = (0, "")
-        self._signals_seen = 0
+        self._signals_seen: list[int] = []
         self._last_tick = time.monotonic()
 
     def run(self) -> Outcome:
@@ -275,12 +274,13 @@ class Supervisor:
             if number == signal.SIGHUP and self._attending.attendant:
                 self._context = self._attending.reload(self._context)
                 continue
-            self._signals_seen += 1
+            self._signals_seen.append(number)
             name = process.signal_name(number)
             self._log.warning("signal", "signal received", signal=name)
-            if self._signals_seen >= 3:
+            # Others come more than once without anybody's impatience: batch system and wrapper.
+            if self._signals_seen.count(signal.SIGINT) >= 3:
                 self._payload.kill()
-                reason = "ended at once by a third signal"
+                reason = "ended at once by a third SIGINT"
                 self._finish(Outcome(state="drained", reason=reason), patience_s=HURRY_S)
             else:
                 self._drain.signalled(number, name, self._context.settings.drain)
@@ -380,6 +380,7 @@ class Supervisor:
     def _finish(self, outcome: Outcome, *, patience_s: float = STOP_S) -> None:
         """Stop the payload and all roles, one after the other, then leave the loop."""
         outcome.jobs = self._jobs
+        outcome.explain(self._ending[0], self._signals_seen, self._drain.source)
         self._closing.begin(outcome, patience_s=patience_s)
 
     def _close(self) -> None:

@@ -116,8 +116,8 @@ def test_lesson_25_second_signal_does_not_restart_the_clock(runner: Runner) -> N
     assert "drain ordered again" in run.log
 
 
-def test_third_signal_ends_at_once_and_is_recoverable(runner: Runner) -> None:
-    """A third signal waits for nothing; a later run finishes everything."""
+def test_third_interrupt_ends_at_once_and_is_recoverable(runner: Runner) -> None:
+    """A third Ctrl-C waits for nothing; a later run finishes everything."""
     job = job_of(100, payload="--ignore-term", drain={"interrupt_s": 600.0})
     run = runner.start(job)
     eventually(lambda: outputs(run) >= 8, what="outputs")
