@@ -60,6 +60,9 @@ class PackingConfig:
     max_ranges: int = setting(500, "Ranges in one archive.")
     max_bytes: int = setting(2 * 10**9, "Bytes in one archive.")
     max_age_s: float = setting(600.0, "Longest time that an output waits to be packed.")
+    unpack: bool = setting(
+        False, "When a local run is finished, unpack all outputs below WORKDIR/outputs."
+    )
 
 
 @dataclass(frozen=True, slots=True)

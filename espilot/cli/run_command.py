@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from espilot import config
-from espilot.cli import exit_codes, server, service
+from espilot.cli import exit_codes, own_command, server, service
+from espilot.cli.collection import collect_outputs
+from espilot.cli.job_file import settings_for
 from espilot.cli.progress import Progress
 from espilot.cli.show import show_result
 from espilot.cli.summary import say_end, summarise, tell
@@ -28,6 +30,9 @@ from espilot.workers.storages import location_of, open_storages
 
 EXAMPLES = """\
 examples:
+  espilot run --local --events 1000 --per-range 10 -- \\
+          ./my-sim --first {startEvent} --last {lastEvent} --out {output}
+      a program of your own, run once for each range; everything below ./espilot-work
   espilot run --local etc/jobs/zmumu.toml
       Z -> mu mu with Pythia 8; everything below ./espilot-work
   espilot run --local job.toml --workdir /scratch/me --storage /data/out --json
@@ -52,10 +57,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--local",
         type=Path,
+        nargs="?",
+        const=own_command.NO_FILE,
         metavar="JOB.toml",
-        help="job file; the run brings its own event server. Without it jobs are taken from the "
-        "server of the configuration, one after the other",
+        help="job file, or none with a COMMAND; the run brings its own event server. Without "
+        "--local jobs are taken from the server of the configuration, one after the other",
     )
+    parser.add_argument(
+        "--job",
+        type=Path,
+        metavar="FILE",
+        help="job definition of a server (JSON or form-encoded): run it here; "
+        "--local then names a file with settings, if any are needed",
+    )
+    own_command.add_options(parser)
     service.add_options(parser)
     parser.add_argument(
         "--workdir",
@@ -103,9 +118,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Run until the task is done, drained or failed; the exit code."""
     started = time.monotonic()
-    if args.local is None:
+    if args.local is None and args.job is None:
         return service.run(args)
-    settings = config.read_file(args.local)
+    settings = config.Settings() if args.local is None else config.read_file(args.local)
+    args.local = args.local or args.job
+    if args.job is None and settings.task.job_file:
+        args.job = args.local.parent / settings.task.job_file
+    if args.job is not None:
+        settings = settings_for(args.job, settings)
     if args.harvester is not None:
         url = f"{SCHEME}{args.harvester.absolute()}"
         settings = replace(settings, server=replace(settings.server, url=url))

@@ -8,7 +8,7 @@ import sys
 from typing import TextIO
 
 from espilot.errors import ConfigError
-from espilot.supervisor.payload import replace_all
+from espilot.supervisor.transformation import replace_all
 from espilot.workers.context import Context
 
 

@@ -18,12 +18,13 @@ from espilot.config import split_input
 from espilot.core.retry import Backoff
 from espilot.errors import EspilotError, InputError, MessageError, OutputError, StorageError
 from espilot.executors import merge
-from espilot.executors.payload_run import PayloadEnd, command_of, parameters_of, run_payload
+from espilot.executors.payload_run import PayloadEnd, run_payload
 from espilot.executors.stagein import Failure, Sources, StageIn
 from espilot.executors.stageout import STAGEOUT_FAILED, StageOut, check_outputs
 from espilot.logs import Log
 from espilot.model import Job, JobOutcome
 from espilot.supervisor.payload import payload_environment
+from espilot.supervisor.transformation import command_of, parameters_of
 from espilot.wire.jobfiles import (
     JobInput,
     read_endpoints_out,

@@ -1,20 +1,16 @@
-"""The payload of a normal or merge job: its command line, its run, how it ended."""
+"""The payload of a normal or merge job: its run, and how it ended."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espilot.errors import InputError, MessageError
-from espilot.supervisor.payload import replace_all
-from espilot.workers.context import Context
+from espilot.errors import InputError
 
 SETUP_FAILED, NOT_RUN = 1110, 1305
 _SIGNALLED = {int(signal.SIGSEGV): 1328, int(signal.SIGTERM): 1201}
@@ -29,40 +25,6 @@ class PayloadEnd:
     exit_code: int
     code: int
     diag: str
-
-
-def command_of(context: Context, definition: Mapping[str, Any]) -> list[str]:
-    """The argument vector: set-up, transformation, then the job's parameters; no shell is involved.
-
-    Errors: `MessageError` names what cannot be used.
-    """
-    transformation = _words(context, str(definition.get("transformation") or ""), "transformation")
-    if not transformation or "://" in transformation[0]:
-        raise MessageError(f"job definition: cannot run the transformation {transformation!r:.100}")
-    beside = context.jobdir / transformation[0]
-    if "/" not in transformation[0] and beside.is_file():
-        transformation[0] = str(beside)
-    setup = _words(context, context.settings.payload.setup, "payload.setup")
-    return [*setup, *transformation]
-
-
-def parameters_of(context: Context, definition: Mapping[str, Any]) -> list[str]:
-    """The job's parameters as arguments."""
-    text = definition.get("jobPars")
-    return _words(context, text if isinstance(text, str) and text != "NULL" else "", "jobPars")
-
-
-def _words(context: Context, text: str, what: str) -> list[str]:
-    values = {
-        "{python}": sys.executable,
-        "{jobdir}": str(context.jobdir),
-        "{workdir}": str(context.workdir),
-        "{cores}": str(context.settings.payload.cores),
-    }
-    try:
-        return [replace_all(word, values) for word in shlex.split(text)]
-    except ValueError as error:
-        raise MessageError(f"{what} {text!r:.100}: {error}") from None
 
 
 def run_payload(argv: Sequence[str], directory: Path, env: Mapping[str, str]) -> PayloadEnd:

@@ -49,7 +49,7 @@ def may_run(queue: Queue, kind: Kind, priority: int) -> bool:
     """Whether a queue takes a job of this kind and priority."""
     if kind is Kind.JUMBO:
         return "useJumboJobs" in queue.catchall
-    if kind is Kind.MERGE:
+    if kind in (Kind.MERGE, Kind.SINGLE):
         return queue.jobseed in ("all", "std")
     if queue.jobseed == "eshigh":
         return priority > HIGH_PRIORITY

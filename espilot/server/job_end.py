@@ -10,7 +10,7 @@ import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 
-from espilot.server import jumbo, merging, tally, units
+from espilot.server import given_job, jumbo, merging, tally, units
 from espilot.server.options import ServerOptions
 from espilot.server.schema import Kind
 
@@ -86,6 +86,8 @@ def end_job(
     job = db.execute("SELECT * FROM job WHERE panda_id = ?", (panda_id,)).fetchone()
     if job["kind"] == Kind.MERGE:
         merging.end_merge(db, job, now, options, told=told)
+    elif job["kind"] == Kind.SINGLE:
+        given_job.end_single(db, job, told=told)
     elif job["kind"] == Kind.JUMBO:
         jumbo.end_jumbo(db, job, now, options)
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from espilot.errors import UsageError
-from espilot.server import merge_inputs
+from espilot.server import given_job, merge_inputs
 from espilot.server.brokerage import Queue, may_run
 from espilot.server.options import Quirks, ServerOptions
 from espilot.server.outputs import output_lfns
@@ -102,6 +102,9 @@ def define(db: sqlite3.Connection, panda_id: int, quirks: Quirks | None = None) 
         " JOIN task USING (task_id) WHERE panda_id = ?",
         (panda_id,),
     ).fetchone()
+    given = given_job.definition_of(db, job)
+    if given is not None:
+        return given
     definition = write_job(_facts_of(db, job), shift_guids=quirks.guid_shift)
     definition["currentPriority"] = job["priority"]
     if job["kind"] != Kind.MERGE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from espilot.model import ArchiveFacts
 from espilot.server.outputs import output_lfns
 from espilot.server.schema import EventStatus
 from espilot.wire.mergedef import MergeFacts, MergeInput, premerge_lfn
@@ -49,6 +50,25 @@ def bytes_by_storage(db: sqlite3.Connection, unit_id: int) -> Mapping[int, int]:
             storage_id = int(number)
             found[storage_id] = found.get(storage_id, 0) + max(0, row["size_bytes"] or 0)
     return found
+
+
+def finished_archives(db: sqlite3.Connection) -> list[ArchiveFacts]:
+    """The archives in which finished ranges are, of all tasks, in the order of their names."""
+    rows = db.execute(
+        "SELECT DISTINCT archive.* FROM event JOIN archive ON archive.panda_id = event.owner"
+        " AND archive.lfn = event.tar_lfn WHERE status IN (?, ?, ?) ORDER BY lfn",
+        (EventStatus.FINISHED, EventStatus.DONE, EventStatus.MERGED),
+    )
+    return [
+        ArchiveFacts(
+            lfn=row["lfn"],
+            size_bytes=row["size_bytes"] or 0,
+            adler32=row["adler32"],
+            storage_id=int(row["storage"].partition("/")[0]),
+            events=row["n_events"] or 0,
+        )
+        for row in rows
+    ]
 
 
 def _done_rows(db: sqlite3.Connection, unit_id: int) -> list[sqlite3.Row]:

@@ -25,7 +25,8 @@ class NewTask:
     `events_per_job` cuts it into units, 0 makes one of all. With a `merge_transformation` each
     complete unit is merged. `flags`: `ap` accept partial results, `de` do not discard events, `df`
     only failures cost an attempt, `mo` merge near the storage. With `jumbo_jobs` so many jumbo
-    jobs work beside the others until fewer than `jumbo_off_below` events are left.
+    jobs work beside the others until fewer than `jumbo_off_below` events are left. `job` is a whole
+    job definition (JSON), which all jobs of the task have then, but for their ids.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NewTask:
     jumbo_jobs: int = 0
     jumbo_off_below: int = 0
     priority: int = 1000
+    job: str = ""
 
 
 def read_new_task(values: Mapping[str, Any]) -> NewTask:
@@ -66,6 +68,7 @@ def read_new_task(values: Mapping[str, Any]) -> NewTask:
         jumbo_jobs=_number(values, "jumbo_jobs", 0, 0, 1000),
         jumbo_off_below=_number(values, "jumbo_off_below", 0, 0, _MOST_EVENTS),
         priority=_number(values, "priority", 1000, 0, 100_000),
+        job=str(values.get("job") or ""),
     )
     _check_task(task)
     return task

@@ -22,6 +22,8 @@ SCHEMA_VERSION = 2
 class Kind(IntEnum):
     """Kinds of jobs, numbered as real servers do; never told to a pilot."""
 
+    SINGLE = 0
+    """A job from a file that is not of events: normal, or a merge job without its task."""
     EVENT = 1
     MERGE = 2
     JUMBO = 4

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espilot.server import job_end, job_updates, jobs, ranges, tally, tasks
+from espilot.model import ArchiveFacts
+from espilot.server import job_end, job_updates, jobs, merge_inputs, ranges, tally, tasks
 from espilot.server.options import ServerOptions
 from espilot.server.schema import open_database, transaction
 from espilot.server.tasks import NewTask
@@ -115,6 +116,10 @@ class Store:
         """Names of the archives of a job."""
         query = "SELECT lfn FROM archive WHERE panda_id = ? ORDER BY lfn"
         return [str(row[0]) for row in self._db.execute(query, (panda_id,))]
+
+    def finished_archives(self) -> list[ArchiveFacts]:
+        """The archives in which finished ranges are, of all tasks."""
+        return merge_inputs.finished_archives(self._db)
 
     def set_command(self, panda_id: int, command: str) -> None:
         """Store what the job's pilot shall hear at its next call."""

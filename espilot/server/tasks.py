@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from espilot.errors import UsageError
-from espilot.server import jobs, tally
+from espilot.server import given_job, jobs, tally
 from espilot.server.new_task import NewTask, read_new_task
 from espilot.server.schema import ACTIVE_STATES, EventStatus, Kind, take_ids
 
@@ -41,6 +41,9 @@ def create(db: sqlite3.Connection, task: NewTask, now: float) -> int:
         raise UsageError(f"task.task_id: there is another task {task.task_id} already")
     task_id = task.task_id or _free_task_id(db)
     _insert_task(db, task_id, task, definition)
+    if task.job and not given_job.is_event(task.job):
+        jobs.create(db, task_id, 0, now=now, kind=Kind.SINGLE)
+        return task_id
     units = _insert_units(db, task_id, task)
     records = _insert_files(db, task_id, task, units)
     db.executemany(

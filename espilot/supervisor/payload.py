@@ -20,11 +20,14 @@ from espilot.adapters.proctree import (
     kill_until_gone,
     members,
 )
+from espilot.adapters.state_files import read_job
 from espilot.config import PayloadConfig, credential_variables
 from espilot.errors import ConfigError, LocalError
+from espilot.model import Job
 from espilot.supervisor import launcher
 from espilot.supervisor.roles import python_environment
 from espilot.supervisor.statedir import note_payload
+from espilot.supervisor.transformation import event_command, replace_all
 from espilot.workers.context import Context
 
 PRIVATE_VARIABLES = (
@@ -151,8 +154,14 @@ def sweep_strangers(known: set[int]) -> int:
 
 
 def payload_command(context: Context, channel: str) -> list[str]:
-    """The payload's arguments, placeholders replaced; `ConfigError` names what is wrong."""
+    """The payload's arguments, placeholders replaced; `ConfigError` names what is wrong.
+
+    Where the settings name none, it is what the job's definition asks for.
+    """
     config = context.settings.payload
+    job = None if config.command or config.exec else read_job(context.job_file)
+    if job is not None:
+        return event_command(context, job.definition, input_places(context, job))
     if bool(config.command) == bool(config.exec):
         raise ConfigError("the job needs one of payload.command and payload.exec")
     text = config.command or config.exec
@@ -176,6 +185,12 @@ def payload_command(context: Context, channel: str) -> list[str]:
     return argv
 
 
+def input_places(context: Context, job: Job) -> dict[str, str]:
+    """Where the inputs are that lie on this machine, beside the job file, by LFN."""
+    places = {lfn: context.jobdir / lfn for lfn in job.input_lfns}
+    return {lfn: str(path) for lfn, path in places.items() if path.is_file()}
+
+
 def executor_command(context: Context, epoch: int) -> list[str]:
     """The command of the executor of a job that is not of events; it finds the job in the state."""
     context_file = context.runtime / "context-executor.json"
@@ -188,13 +203,6 @@ def executor_environment(run_id: str) -> dict[str, str]:
     private = {name for name in PRIVATE_VARIABLES if name.startswith(_MANAGER)}
     env = {k: v for k, v in python_environment().items() if k not in private}
     return env | {launcher.RUN_ID_VARIABLE: run_id}
-
-
-def replace_all(word: str, values: dict[str, str]) -> str:
-    """One argument with the pilot's placeholders replaced; others stay."""
-    for name, value in values.items():
-        word = word.replace(name, value)
-    return word
 
 
 def payload_environment(context: Context, epoch: int, channel: str, run_id: str) -> dict[str, str]:

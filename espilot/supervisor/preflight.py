@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espilot.adapters.disk import free_bytes
 from espilot.core.space import refuse_start
-from espilot.errors import LocalError, StorageFatal
+from espilot.errors import NoDirectoryError, NoSpaceError, StorageFatal
 from espilot.payload.template import parse_template
 from espilot.supervisor.payload import payload_command
 from espilot.workers.access_point import access_point, require_shared
@@ -30,15 +30,15 @@ def check(context: Context, *, recovering: bool = False) -> None:
     try:
         context.logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LocalError(
+        raise NoDirectoryError(
             f"cannot make the work directory {context.workdir}: {error.strerror}; "
             "choose another --workdir"
         ) from None
     if not os.access(context.workdir, os.W_OK | os.X_OK):
-        raise LocalError(f"cannot write in {context.workdir}; choose another --workdir")
+        raise NoDirectoryError(f"cannot write in {context.workdir}; choose another --workdir")
     lack = refuse_start(free_bytes(context.workdir), context.settings.limits.free_start_bytes)
     if lack and not recovering:
-        raise LocalError(
+        raise NoSpaceError(
             f"the disk of {context.workdir} is too full: {lack}; "
             "make room, choose another --workdir, or set limits.free_start_bytes"
         )
@@ -47,9 +47,17 @@ def check(context: Context, *, recovering: bool = False) -> None:
 
 
 def check_payload(context: Context) -> None:
-    """Refuse a payload command that cannot be used: `UsageError`."""
-    argv = payload_command(context, "channel")
-    if context.settings.payload.exec:
+    """Refuse a payload command that cannot be used: `UsageError`.
+
+    A job from a server may bring its own.
+    """
+    payload = context.settings.payload
+    if context.server_url and not payload.command and not payload.exec:
+        return
+    payload, task = context.settings.payload, context.settings.task
+    by_definition = bool(task.job_file) and not (payload.command or payload.exec)
+    argv = [] if by_definition else payload_command(context, "channel")
+    if payload.exec:
         parse_template(argv[argv.index("--") + 1 :])
 
 

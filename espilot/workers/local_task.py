@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 from espilot.config import Settings, split_input
+from espilot.errors import MessageError, UsageError
 from espilot.server.options import ServerOptions
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
+from espilot.wire.jobtext import read_definition
 
 
 def read_local_task(settings: Settings) -> NewTask:
@@ -23,7 +26,16 @@ def read_local_task(settings: Settings) -> NewTask:
         for path, events in inputs
     ]
     table["core_count"] = settings.payload.cores
+    if settings.task.job_file:
+        table["job"] = _read_job_text(Path(settings.task.job_file))
     return read_new_task(table)
+
+
+def _read_job_text(path: Path) -> str:
+    try:
+        return json.dumps(read_definition(path.read_text()))
+    except (OSError, ValueError, MessageError) as error:
+        raise UsageError(f"task.job_file: {path}: {error}") from error
 
 
 def is_served(settings: Settings, database: Path) -> bool:

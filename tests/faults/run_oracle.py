@@ -250,3 +250,15 @@ def _require_each_finished_once(account: Account) -> None:
     ids = {each.id for each in finished}
     strangers = [name for name in where if name.rpartition(".")[2] not in ids]
     assert not strangers, f"in reported archives, but not finished: {strangers[:5]}"
+
+
+def last_update(database: Path) -> dict[str, object]:
+    """What the last update of the newest job told, under the v1 names."""
+    db = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        row = db.execute("SELECT pilot_fields FROM job ORDER BY panda_id DESC LIMIT 1").fetchone()
+    finally:
+        db.close()
+    fields = json.loads(row[0])
+    assert isinstance(fields, dict)
+    return fields

@@ -45,7 +45,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     # One job that is not of events, beside its payload; started like a payload.
     "executors": (
         "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
-        "supervisor.launcher", "workers.context", "workers.storages", *NOUNS,
+        "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.storages", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": (
@@ -59,7 +59,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "cli": (
         "cli", "check", "supervisor", "server", "payload.template", "workers.context",
         "workers.access_point", "workers.recording", "workers.storages", "config",
-        "config_files", "config_origin", "logs", "settings_text", "view", "core.exit_code", "queue_layer", "wire.queuedata", *NOUNS,
+        "config_files", "config_origin", "logs", "settings_text", "view", "core.exit_code", "queue_layer",
+        "wire.jobdef", "wire.jobtext", "wire.queuedata", *NOUNS,
     ),
     "view": ("view", *NOUNS),
     # What is beside the layers: settings as text, logs.
@@ -94,6 +95,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "zmq": ("adapters.channel", "adapters.control", "adapters.loop", "payload"),
     "msgpack": ("wire", "queue.records", "payload"),
     "psutil": ("adapters.proctree", "adapters.process", "supervisor.monitor"),
+    "prometheus_client": ("view.metrics", "supervisor.exporter"),
     "boto3": ("adapters.storage",),
     "botocore": ("adapters.storage",),
 }

@@ -19,17 +19,18 @@ from espilot.server.queue_file import read_queues
 from espilot.server.schema import Kind
 
 JUMBO = ("useJumboJobs",)
+OTHERS = {Kind.MERGE, Kind.SINGLE}
 
 
 @pytest.mark.parametrize(
     ("queue", "kinds"),
     [
-        (Queue("q"), {Kind.EVENT, Kind.CO_JUMBO, Kind.MERGE}),
+        (Queue("q"), {Kind.EVENT, Kind.CO_JUMBO, *OTHERS}),
         (Queue("q", "es"), {Kind.EVENT, Kind.CO_JUMBO}),
-        (Queue("q", "std"), {Kind.MERGE}),
+        (Queue("q", "std"), OTHERS),
         (Queue("q", "eshigh"), set()),
         (Queue("q", "es", JUMBO), {Kind.EVENT, Kind.CO_JUMBO, Kind.JUMBO}),
-        (Queue("q", "all", ("notuseJumboJobs",)), {Kind.EVENT, Kind.CO_JUMBO, Kind.MERGE}),
+        (Queue("q", "all", ("notuseJumboJobs",)), {Kind.EVENT, Kind.CO_JUMBO, *OTHERS}),
     ],
 )
 def test_job_seeds_and_catchall(queue: Queue, kinds: set[Kind]) -> None:
