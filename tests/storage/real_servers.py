@@ -95,7 +95,8 @@ def running(argv: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGKILL)
+        # The whole session: the children of some servers outlive them.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -149,7 +150,8 @@ def seaweedfs() -> Iterator[Server]:
                 wait_ready(server, lambda: _makes_bucket(server))
                 yield server
         finally:
-            for port in (master, volume, filer, s3):
+            # The second of each pair of ports is for its gRPC.
+            for port in (p + more for p in (master, volume, filer, s3) for more in (0, 10000)):
                 for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
                     left.unlink(missing_ok=True)
 
