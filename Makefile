@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SERVERS := $(VENV)/.servers
 
-.PHONY: run test test-storage servers venv lint bench chaos tarball clean
+.PHONY: run test test-storage servers venv lint bench chaos install tarball clean
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
@@ -23,6 +23,11 @@ servers: $(SERVERS)
 # Without a server its tests are skipped; the next make tries again to install it.
 $(SERVERS): $(STAMP) tests/storage/install_servers.sh
 	@if tests/storage/install_servers.sh $(PY); then touch $@; fi
+
+# The pilot as a service of this machine; DESTDIR is for packagers.
+PREFIX ?= /usr
+install:
+	sh etc/systemd/install.sh $(PYTHON) '$(DESTDIR)' $(PREFIX)
 
 lint: venv
 	$(VENV)/bin/ruff check .
@@ -48,7 +53,7 @@ venv: $(STAMP)
 # pythia8mc only as a wheel: its newest release may be source only, and building it takes a compiler and an hour.
 $(STAMP): setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --only-binary pythia8mc -e '.[server,demo,test]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --only-binary pythia8mc -e '.[server,metrics,demo,test]'
 	touch $@
 
 clean:

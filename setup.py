@@ -4,8 +4,10 @@ from setuptools import find_packages, setup
 
 SERVER = ["aiohttp>=3.10"]
 DEMO = ["pythia8mc>=8.312", "uproot>=5.3", "numpy>=1.26", "awkward>=2.6", "matplotlib>=3.8", "mplhep>=0.3.40"]
+METRICS = ["prometheus-client>=0.20"]
 TEST = [
     *SERVER,
+    *METRICS,
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "hypothesis>=6.100",
@@ -22,7 +24,7 @@ setup(
     description="A pilot for the event service: every range ends safe and reported, or goes back",
     python_requires=">=3.11",
     packages=find_packages(include=["espilot", "espilot.*"]),
-    package_data={"espilot": ["py.typed"]},
+    package_data={"espilot": ["py.typed", "view/assets/*"]},
     install_requires=[
         "pyzmq>=25.1",
         "msgpack>=1.0.5",
@@ -31,7 +33,7 @@ setup(
         "ijson>=3.2.3",
         "boto3>=1.36",
     ],
-    extras_require={"server": SERVER, "demo": DEMO, "test": TEST},
+    extras_require={"server": SERVER, "metrics": METRICS, "demo": DEMO, "test": TEST},
     entry_points={
         "console_scripts": [
             "espilot = espilot.cli.main:run",

@@ -7,22 +7,24 @@ import faulthandler
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from espilot.cli import exit_codes
 from espilot.cli.summary import say_end, summarise, tell
 from espilot.config import Settings
 from espilot.config_files import SYSTEM_FILE, read_layered
-from espilot.errors import ConfigError
-from espilot.logs import open_log
+from espilot.errors import ConfigError, LocalError
+from espilot.logs import Log, open_log
 from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.resume import has_live, note_run, prepare_state
 from espilot.supervisor.service import Notifier, Service, open_notifier
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
+from espilot.view.look import Look
 from espilot.workers.context import Context
 from espilot.workers.storages import location_of, open_storages
 
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         state = StateDir(state_path(args), args.runtime_dir)
         try:
             context = make_context(args, settings, state)
-            outcome = supervise(context, notifier, reread)
+            outcome = supervise(context, notifier, reread, args.instance)
             over = outcome.state == "finished" or not has_live(context)
             summary = summarise(outcome, context, time.monotonic() - started)
             note_run(context, "finished" if over else "running", summary=summary)
@@ -135,9 +137,35 @@ def make_context(args: argparse.Namespace, settings: Settings, state: StateDir) 
     return context
 
 
-def supervise(context: Context, notifier: Notifier, reread: Callable[[], Settings]) -> Outcome:
+def supervise(
+    context: Context, notifier: Notifier, reread: Callable[[], Settings], instance: str
+) -> Outcome:
     """Run the pilot, and tell the service manager how it goes."""
     log = open_log("supervisor", context.log_file, errors_to_stderr=True)
-    service = Service(notifier, log, settings=context.settings, reread=reread)
-    supervisor = Supervisor(context, log, on_progress=lambda snapshot: None, attendant=service)
-    return supervisor.run()
+    with exporting(context, instance, log) as also:
+        service = Service(notifier, log, settings=context.settings, reread=reread, also=also)
+        supervisor = Supervisor(context, log, on_progress=lambda snapshot: None, attendant=service)
+        return supervisor.run()
+
+
+@contextmanager
+def exporting(
+    context: Context, instance: str, log: Log
+) -> Iterator[tuple[Callable[[Look], None], ...]]:
+    """Export metrics if the settings say so; `LocalError` when the library is missing."""
+    config = context.settings.metrics
+    if not config.textfile and not config.port:
+        yield ()
+        return
+    if find_spec("prometheus_client") is None:
+        raise LocalError(
+            "metrics need the package prometheus-client: pip install 'espilot[metrics]', or leave "
+            "metrics.textfile and metrics.port empty"
+        )
+    from espilot.supervisor.exporter import Exporter
+
+    exporter = Exporter(config, instance, context.workdir, log)
+    try:
+        yield (exporter.look,)
+    finally:
+        exporter.close()

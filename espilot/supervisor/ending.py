@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from espilot.adapters.archive import manifest_path
 from espilot.adapters.loop import Loop
 from espilot.core.restart import stop_order
 from espilot.errors import LocalError
 from espilot.logs import Log
+from espilot.model import ArchiveState
 from espilot.queue.store import Queue
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.outcome import Outcome
@@ -25,6 +27,7 @@ HURRY_S = 0.5
 def complete(outcome: Outcome, context: Context, queue: Queue, log: Log) -> None:
     """When all roles have ended: the last counts, and what is not shipped is spared."""
     outcome.complete(queue.counts())
+    remove_reported(context, queue, log)
     if not context.settings.recovery_dir:
         return
     try:
@@ -36,6 +39,17 @@ def complete(outcome: Outcome, context: Context, queue: Queue, log: Log) -> None
         log.warning("spare", "archives spared", to=target)
         text = f"archives that wait for the storage are in {target}, for espilot recover"
         outcome.reason = f"{outcome.reason}; {text}" if outcome.reason else text
+
+
+def remove_reported(context: Context, queue: Queue, log: Log) -> None:
+    """Remove archives that the stage-out worker had no time to remove after their report."""
+    for archive in queue.archives(ArchiveState.REPORTED):
+        path = context.archives / archive.name
+        try:
+            for file in (path, manifest_path(path)):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("delete", "reported archive not deleted", name=archive.name, error=error)
 
 
 class Closing:

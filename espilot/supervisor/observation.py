@@ -72,6 +72,7 @@ def observe(state: Path, *, now: float) -> Snapshot:
             facts.get("resources") or {}, settings.get("limits") or {}, wall_of(facts, now)
         ),
         pids=facts.get("pids") or {},
+        roles=facts.get("roles") or {},
         note="; ".join(notes),
         next_step=next_step(state, running=pid is not None, silent=not facts, run_state=run_state),
     )

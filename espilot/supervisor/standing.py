@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,11 +15,13 @@ from espilot.adapters.stacks import StackFile
 from espilot.adapters.story import NAME, Story
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
+from espilot.supervisor.keeper import ENDED_WELL
 from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Snapshot
 from espilot.supervisor.people import People
+from espilot.supervisor.recovery import tell_resumed
 from espilot.supervisor.roles import Roles
-from espilot.wire.messages import Alive, StatusAnswer, StatusRequest, StorageHealth
+from espilot.wire.messages import Alive, Resumed, StatusAnswer, StatusRequest, StorageHealth
 from espilot.workers.context import Context
 
 FLUSH_S = 0.2
@@ -69,6 +71,9 @@ class Standing:
         self._started_at = self._told_until = time.time()
         self._health = StorageHealth("ok")
         self._facts: dict[str, Mapping[str, Any]] = {}
+        self._ends: Counter[str] = Counter()
+        self._verdicts: Counter[str] = Counter()
+        self._lost = 0
 
     def show(
         self, people: People, look: Callable[[], Snapshot], monitor: Monitor, roles: Roles
@@ -87,6 +92,7 @@ class Standing:
         for at, verdict in verdicts:
             if at > self._told_until:
                 self._told_until = at
+                self._verdicts[verdict.rule] += 1
                 self._story.tell(
                     "verdict", (), rule=verdict.rule, text=verdict.text, code=verdict.code
                 )
@@ -105,7 +111,13 @@ class Standing:
 
     def payload_ended(self, epoch: int, how: str) -> None:
         """Tell the story of its end."""
+        self._ends["well" if how == ENDED_WELL else "badly"] += 1
         self._story.tell("payload-ended", (), epoch=epoch, how=how)
+
+    def resumed(self, resumed: Resumed) -> None:
+        """The server was asked about the job that was found."""
+        self._lost += resumed.given_back
+        tell_resumed(self._log, resumed)
 
     def close(self) -> None:
         """Write what is left of the story."""
@@ -122,6 +134,9 @@ class Standing:
             "started_at": self._started_at,
             "run": asdict(snapshot) | {"counts": None, "storage_reason": self._health.reason},
             "rates": dict(self._rates.facts()),
+            "payload_ends": dict(self._ends),
+            "verdict_counts": dict(self._verdicts),
+            "lost": {"server-gave-up": self._lost},
             "roles": {role: dict(each) for role, each in self._facts.items()},
         }
         return facts | {name: ask() for name, ask in self._sources.items()}

@@ -198,6 +198,7 @@ class StageoutWorker:
     def _uploaded(self, archive: Archive, began: float, _: None) -> None:
         endpoint = self._uploads.pop(archive.name).endpoint
         self._choice.succeeded(endpoint)
+        self._tally(endpoint, size_bytes=archive.size_bytes)
         storage_id = self.storages[endpoint].storage_id
         self._measure(self._upload_rate, archive.size_bytes, began)
         with self.child.queue.moves() as moves:
@@ -212,6 +213,7 @@ class StageoutWorker:
     def _not_uploaded(self, archive: Archive, error: EspilotError) -> None:
         upload = self._uploads[archive.name]
         upload.busy, endpoint = False, upload.endpoint
+        self._tally(endpoint, failed=1)
         now = time.monotonic()
         wanted_s = error.retry_after_s if isinstance(error, StorageRetryable) else None
         following = self._choice.failed(
@@ -229,12 +231,20 @@ class StageoutWorker:
         if following.failed:
             self._handle_trouble(StageoutFailed(), str(error))
 
+    def _tally(self, endpoint: str, *, size_bytes: int = 0, failed: int = 0) -> None:
+        """Note what went to an endpoint, for metrics."""
+        uploads = self.child.facts.setdefault("uploads", {})
+        each = uploads.setdefault(endpoint, {"bytes": 0, "failed": 0})
+        each["bytes"] += size_bytes
+        each["failed"] += failed
+
     def _handle_trouble(
         self, event: StageoutSucceeded | StageoutFailed | TimePassed, reason: str = ""
     ) -> None:
         if self._trouble.handle(event, time.monotonic()):
             state = self._trouble.state.value
             self.child.log.warning("storage", "storage health changed", state=state, reason=reason)
+            self.child.facts["trouble"] = int(state != "ok")
             self.child.send(StorageHealth(state, reason))
 
     # -- deleting -------------------------------------------------------------------------------
