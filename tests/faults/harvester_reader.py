@@ -41,6 +41,7 @@ CREATE TABLE range (number INTEGER PRIMARY KEY, attempt INTEGER DEFAULT 1, statu
 CREATE TABLE handed (id TEXT PRIMARY KEY, worker TEXT, fate TEXT);
 CREATE TABLE worker (name TEXT PRIMARY KEY, job INTEGER, flag INTEGER, wanted INTEGER,
     chunk TEXT, state TEXT);
+CREATE TABLE booked (file TEXT PRIMARY KEY);
 CREATE TABLE finding (kind TEXT, text TEXT);
 CREATE TABLE plan (ranges INTEGER, output_bytes INTEGER, seed INTEGER, kind TEXT);
 """
@@ -214,8 +215,13 @@ class Worker:
             reading.unlink()
             return
         self._dawdle()
-        with self._books.change():
-            self._book(rows)
+        status = reading.stat()
+        file = f"{self._name} {status.st_ino} {status.st_mtime_ns}"
+        # After a kill between the two the same file is read again; it is no second report.
+        if not self._books.one("SELECT 1 FROM booked WHERE file = ?", file):
+            with self._books.change() as db:
+                db.execute("INSERT INTO booked VALUES (?)", (file,))
+                self._book(rows)
         self._dawdle()
         stamp = time.strftime("%Y-%m-%d_%H_%M_%S", time.gmtime())
         reading.rename(f"{reading}.{stamp}.{time.time_ns() % 10**9 // 1000:06d}")

@@ -243,6 +243,21 @@ def test_report_is_pending_until_acknowledged(play: Play) -> None:
     assert play.read(DUMP)["7"] == [{"eventRangeID": "r-3", "eventStatus": "failed"}]
 
 
+def test_lesson_08_booked_ranges_are_not_said_again(play: Play) -> None:
+    """What Harvester has booked is remembered until the queue has asked about it, whatever is
+    reported in between and however often the worker dies."""
+    job = play.job()
+    play.server.report(job, [*failed("r-1"), *failed("r-2")])
+    play.acknowledge("2026-11-22_00_00_00.000001")
+    assert play.server.report(job, failed("r-2")).accepted == (True,)
+    assert play.server.report(job, failed("r-3")).pending  # r-1 is not among them
+    assert play.worker().report(job, failed("r-3")).pending
+    assert play.worker().report(job, [*failed("r-1"), *failed("r-3")]).accepted == (True, None)
+    play.acknowledge("2026-11-22_00_00_00.000002")
+    assert play.server.report(job, failed("r-3")).accepted == (True,)
+    assert play.worker().report(job, [*failed("r-1"), *failed("r-3")]).accepted == (True, True)
+
+
 @pytest.mark.parametrize("name", [DUMP, f"{DUMP}.read"])
 def test_unread_report_is_never_overwritten(play: Play, name: str) -> None:
     """What is not acknowledged, whoever wrote it, keeps the next report waiting."""

@@ -271,6 +271,7 @@ class HarvesterServer:
     def _note_end(self, job: Job, update: JobUpdate) -> None:
         facts = {"state": update.state, "ranges": list(update.ranges), "events": update.events}
         self._ended.write(self._ended.read() | {str(job.panda_id): facts})
+        self._reports.forget()
         self._has_asked = False
         self._no_ranges.stop()
 

@@ -2,7 +2,8 @@
 
 Harvester renames the dump to `.read`, books it, and renames it to `.read.TIME`. A dump that is gone
 without that last name was thrown away. What was placed is written down in the state directory
-first, so whoever comes after us knows what to look for.
+first, so whoever comes after us knows what to look for; and of a booked dump it is kept which
+ranges we have not been asked about since: they must not be said again.
 """
 
 from __future__ import annotations
@@ -67,29 +68,42 @@ class Reports:
         self._lost_s = lost_s
         self._seen: set[str] = set()
         self._vanished_at: float | None = None
+        self._told: set[str] = set()
 
     def tell(self, job: Job, batches: Sequence[ReportBatch]) -> ReportAnswer:
         """Report ranges; ask again with the same ones while the answer is pending."""
         placed = self._note.read()
-        if placed:
-            fate = self._fate_of(placed)
-            if fate is Fate.WAITING:
-                return PENDING
-            if fate is Fate.LOST:
-                self._put(placed)
-                return PENDING
-            ids = frozenset(placed["ids"])
-            told = tuple(r.id in ids or None for batch in batches for r in batch.ranges)
-            if any(told):
-                return ReportAnswer(told)
-        if self._is_busy():
-            return PENDING  # of an earlier pilot, or of Harvester itself
-        entries = list(self._entries(batches))
-        data = write_dump(job, entries).decode()
-        note = {"data": data, "ids": [entry.id for entry in entries], "accepted": False}
-        self._note.write(note)
-        self._put(note)
+        fate = self._fate_of(placed) if placed else Fate.ACCEPTED
+        booked = set(placed.get("held", ()))
+        if fate is Fate.ACCEPTED:
+            booked.update(placed.get("ids", ()))
+        told = tuple(r.id in booked or None for batch in batches for r in batch.ranges)
+        if any(told):
+            # By the next call the queue has it: there is one call at a time.
+            self._told.update(r.id for batch in batches for r in batch.ranges if r.id in booked)
+            return ReportAnswer(told)
+        if fate is Fate.LOST:
+            self._put(placed)
+        elif fate is Fate.ACCEPTED and not self._is_busy():
+            self._tell_anew(job, batches, booked - self._told)
         return PENDING
+
+    def forget(self) -> None:
+        """The job is over, all of it is booked."""
+        self._note.write({})
+        self._told.clear()
+
+    def _tell_anew(self, job: Job, batches: Sequence[ReportBatch], held: set[str]) -> None:
+        entries = list(self._entries(batches))
+        note = {
+            "data": write_dump(job, entries).decode(),
+            "ids": [entry.id for entry in entries],
+            "accepted": False,
+            "held": sorted(held),
+        }
+        self._note.write(note)
+        self._told.clear()
+        self._put(note)
 
     def _put(self, note: Mapping[str, Any]) -> None:
         self._vanished_at = None
