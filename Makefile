@@ -1,12 +1,12 @@
 # make run: the demonstration job; make test: everything CI runs; make bench: the figures;
-# make chaos: kills.
+# make chaos, make chaos-harvester: kills.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SERVERS := $(VENV)/.servers
 
-.PHONY: run test test-storage servers venv lint bench chaos install tarball clean
+.PHONY: run test test-storage servers venv lint bench chaos chaos-harvester install tarball clean
 
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
@@ -42,6 +42,10 @@ SECONDS ?= 600
 SEED ?= 1
 chaos: venv
 	$(PY) tests/faults/chaos.py --seconds $(SECONDS) --seed $(SEED)
+
+# The same beside Harvester: pilots and a reader exchange 10,000 ranges or more in each of two modes.
+chaos-harvester: venv
+	@$(PY) tests/faults/chaos_harvester.py --seconds $(SECONDS) --seed $(SEED)
 
 # For factories: unpacks to pilot3/, runs with the node's own Python, no pip, no network.
 TARBALL ?= dist/pilot3-espilot.tar.gz
