@@ -32,6 +32,7 @@ setup(
         "requests>=2.31",
         "ijson>=3.2.3",
         "boto3>=1.36",
+        "rich>=13.0",
     ],
     extras_require={"server": SERVER, "metrics": METRICS, "demo": DEMO, "test": TEST},
     entry_points={

@@ -16,6 +16,7 @@ from espilot.check.campaign import Campaign, chosen_cases, directory_of
 from espilot.check.cases import CASES, IMAGINED, Input
 from espilot.check.wishes import Result, Wishes
 from espilot.cli import exit_codes
+from espilot.cli.command_words import absolute_words, is_template
 from espilot.config import split_input
 from espilot.errors import LocalError, UsageError
 from espilot.payload.template import parse_template
@@ -36,7 +37,6 @@ referred to docs/payload-protocol.md. The cases are: {cases}.
 exit codes: 0 sound, 1 something was found, 64 wrong usage, 73 this node
 """.replace("{cases}", ", ".join(case.name for case in CASES))
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-_RUNNER = "espilot.payload.exec_runner"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
 def wishes_of(args: argparse.Namespace) -> Wishes:
     """What shall be checked; `UsageError` names an argument that cannot be used."""
-    words = tuple(_absolute(word, first=not n) for n, word in enumerate(args.words))
-    template = any("{output" in word for word in words) and _RUNNER not in words
+    words = absolute_words(args.words)
+    template = is_template(words)
     if template:
         parse_template(words)
     return Wishes(
@@ -108,14 +108,6 @@ def wishes_of(args: argparse.Namespace) -> Wishes:
         memory_growth_bytes=args.memory_growth,
         stray_limit_bytes=args.stray_limit,
     )
-
-
-def _absolute(word: str, *, first: bool) -> str:
-    """A file of the current directory by its full path: the payload starts in another one."""
-    named = "/" in word if first else "/" in word or "." in word
-    if named and not word.startswith("/") and Path(word).is_file():
-        return str(Path(word).absolute())
-    return word
 
 
 def _input(text: str) -> Input:

@@ -17,6 +17,7 @@ from espilot.cli import (
     exit_codes,
     explain,
     help,
+    own_command,
     recover,
     run_command,
     server,
@@ -26,6 +27,9 @@ from espilot.errors import EspilotError, LocalError, ServerError, StorageError, 
 
 EXAMPLES = """\
 examples:
+  espilot run --local --events 1000 --per-range 10 -- \\
+          ./my-sim --first {startEvent} --last {lastEvent} --out {output}
+      a program of your own on this machine, server and storage included
   espilot run --local etc/jobs/zmumu.toml
       run a job on this machine, server and storage included
   espilot status
@@ -79,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code. Errors are one line on stderr."""
-    args = make_parser().parse_args(argv)
+    args = make_parser().parse_args(own_command.mark_no_file(argv))
     try:
         return int(args.run(args))
     except EspilotError as error:

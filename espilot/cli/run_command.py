@@ -118,14 +118,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Run until the task is done, drained or failed; the exit code."""
     started = time.monotonic()
-    if args.local is None and args.job is None:
+    settings = own_command.take(args) or read_settings_of(args)
+    if settings is None:
         return service.run(args)
-    settings = config.Settings() if args.local is None else config.read_file(args.local)
-    args.local = args.local or args.job
-    if args.job is None and settings.task.job_file:
-        args.job = args.local.parent / settings.task.job_file
-    if args.job is not None:
-        settings = settings_for(args.job, settings)
     if args.harvester is not None:
         url = f"{SCHEME}{args.harvester.absolute()}"
         settings = replace(settings, server=replace(settings.server, url=url))
@@ -146,6 +141,19 @@ def run(args: argparse.Namespace) -> int:
         state.close()
 
 
+def read_settings_of(args: argparse.Namespace) -> config.Settings | None:
+    """The settings of a job file or a job definition; None when neither is given."""
+    if args.local is None and args.job is None:
+        return None
+    settings = config.Settings() if args.local is None else config.read_file(args.local)
+    args.local = args.local or args.job
+    if args.job is None and settings.task.job_file:
+        args.job = args.local.parent / settings.task.job_file
+    if args.job is not None:
+        settings = settings_for(args.job, settings)
+    return own_command.overridden(args, settings)
+
+
 def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
     """Run the pilot, write down and print the summary; the exit code. `started` is monotonic."""
     outcome = supervise(context, quiet=as_json)
@@ -155,6 +163,8 @@ def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
     done = outcome.state == "finished" and outcome.task_state == "finished"
     if done and not show_result(context, sys.stderr if as_json else sys.stdout):
         outcome.state, outcome.reason = "failed", "the result is not what it should be"
+    if done and not collect_outputs(context, sys.stderr if as_json else sys.stdout):
+        outcome.state, outcome.reason = "failed", "the outputs cannot be unpacked"
     summary = summarise(outcome, context, time.monotonic() - started)
     note_run(context, outcome.task_state, summary=summary)
     say_end(summary, outcome.reason, as_json=as_json)
@@ -165,7 +175,8 @@ def check_task(path: Path, settings: config.Settings) -> None:
     """Refuse a task without events, or without its input files."""
     if settings.task.total_events < 1:
         raise ConfigError(f"{path}: task.events is missing: how many events are there?")
-    for text in settings.task.inputs:
+    # The inputs of a job may also be on a storage.
+    for text in () if settings.task.job_file else settings.task.inputs:
         file = path.parent / config.split_input(text)[0]
         if not file.is_file():
             raise ConfigError(f"{path}: task.inputs: there is no file {file}")

@@ -66,7 +66,7 @@ def describe(summary: dict[str, Any], reason: str) -> str:
 def next_step(summary: dict[str, Any]) -> str:
     """A command worth trying after this run."""
     if summary["state"] == "drained":
-        return f"espilot recover {summary['workdir']}   # goes on where it stopped"
+        return f"espilot recover {summary['workdir']}   # or the same command: goes on from here"
     if summary["state"] == "failed":
         return f"grep -E 'warning|error' {summary['workdir']}/logs/pilot.log   # what went wrong"
     if not str(summary["storage"]).startswith("/"):

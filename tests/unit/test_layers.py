@@ -40,12 +40,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "supervisor": (
         "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "logs", "view",
-        "workers.access_point", "workers.context", "workers.local_task", "payload.template", *NOUNS,
+        "workers.access_point", "workers.context", "workers.inputs", "workers.local_task", "payload.template", *NOUNS,
     ),
     # One job that is not of events, beside its payload; started like a payload.
     "executors": (
         "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
-        "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.storages", *NOUNS,
+        "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.inputs", "workers.storages", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": (
@@ -94,6 +94,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "ijson": ("wire.panda_answers",),
     "zmq": ("adapters.channel", "adapters.control", "adapters.loop", "payload"),
     "msgpack": ("wire", "queue.records", "payload"),
+    "rich": ("cli.progress",),
     "psutil": ("adapters.proctree", "adapters.process", "supervisor.monitor"),
     "prometheus_client": ("view.metrics", "supervisor.exporter"),
     "boto3": ("adapters.storage",),
