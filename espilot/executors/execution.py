@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from espilot.adapters.archive.logs import pack_logs
-from espilot.config import split_input
 from espilot.core.retry import Backoff
 from espilot.errors import EspilotError, InputError, MessageError, OutputError, StorageError
 from espilot.executors import merge
 from espilot.executors.payload_run import PayloadEnd, run_payload
-from espilot.executors.stagein import Failure, Sources, StageIn
+from espilot.executors.stagein import Failure, StageIn
 from espilot.executors.stageout import STAGEOUT_FAILED, StageOut, check_outputs
 from espilot.logs import Log
 from espilot.model import Job, JobOutcome
 from espilot.supervisor.payload import payload_environment
 from espilot.supervisor.transformation import command_of, parameters_of
 from espilot.wire.jobfiles import (
-    JobInput,
     read_endpoints_out,
     read_inputs,
     read_optional_outputs,
     replace_names,
 )
 from espilot.workers.context import Context
+from espilot.workers.inputs import is_direct, sources_of
 from espilot.workers.storages import storages_for
 
 TERMINATED, BAD_DEFINITION, LOCAL_TROUBLE, MERGE_RECOVERABLE = 1201, 1110, 1303, 1225
@@ -142,8 +140,8 @@ class Execution:
         """Bring the inputs; the arguments as the payload gets them."""
         definition, config = self._job.definition, self._context.settings.stagein
         inputs = read_inputs(definition)
-        sources = self._sources(inputs)
-        if self._job.kind == "normal" and is_direct(config.access, definition):
+        sources = sources_of(self._context, self._job, inputs)
+        if self._job.kind == "normal" and is_direct(self._context, self._job):
             return replace_names(arguments, {i.lfn: sources.address_of(i) for i in inputs})
         stage_in = StageIn(
             sources,
@@ -169,16 +167,6 @@ class Execution:
         worst = next((each for each in failures if each.corrupt), failures[0])
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise InputError(worst.text + more, corrupt=worst.corrupt, code=worst.code)
-
-    def _sources(self, inputs: Sequence[JobInput]) -> Sources:
-        context = self._context
-        paths = [split_input(text)[0] for text in context.settings.task.inputs]
-        known = {Path(path).name: context.jobdir / path for path in paths}
-        beside = {each.lfn: context.jobdir / each.lfn for each in inputs}
-        local = {lfn: path.resolve() for lfn, path in (beside | known).items() if path.is_file()}
-        activity = "es_events_read" if self._job.kind == "merge" else "pr"
-        storages = storages_for(context.settings, context.storage, context.jobdir, activity)
-        return Sources(storages, local if self._job.kind == "normal" else {})
 
     def _backoff(self, attempts: int) -> Backoff:
         config = self._context.settings.stageout
@@ -235,11 +223,6 @@ class Execution:
             self._course.fail(STAGEOUT_FAILED, f"log archive: {error}")
         finally:
             target.unlink(missing_ok=True)
-
-
-def is_direct(access: str, definition: Mapping[str, Any]) -> bool:
-    """Whether the payload reads its inputs where they are."""
-    return access == "direct" or definition.get("transferType") == "direct"
 
 
 def no_haste(pause_s: float) -> bool:

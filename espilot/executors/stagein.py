@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,37 +24,11 @@ from espilot.errors import (
 from espilot.logs import Log
 from espilot.ports import Storage
 from espilot.wire.jobfiles import JobInput
+from espilot.workers.inputs import Sources
 
 NO_SPACE, STAGEIN_FAILED, MISSING = 1098, 1099, 1103
 MD5_DIFFERS, ADLER_DIFFERS = 1145, 1171
 _CHUNK_BYTES = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where inputs may lie: storages by the name of their endpoint, in the order of their use, and
-    files of this machine by their LFN, which come before all."""
-
-    storages: Mapping[str, Storage]
-    local: Mapping[str, Path]
-
-    def of(self, wanted: JobInput) -> list[Storage]:
-        """The storages to try, the likeliest first."""
-        local = self.local.get(wanted.lfn)
-        if local is not None:
-            return [PosixStorage(local.parent, 0)]
-        named = [s for name, s in self.storages.items() if name == wanted.endpoint]
-        numbered = [s for s in self.storages.values() if s.storage_id == wanted.storage_id]
-        return list(dict.fromkeys([*named, *numbered, *self.storages.values()]))
-
-    def address_of(self, wanted: JobInput) -> str:
-        """A path or URL at which a payload can read the input itself."""
-        if wanted.lfn in self.local:
-            return str(self.local[wanted.lfn])
-        storage = self.of(wanted)[0]
-        if isinstance(storage, PosixStorage):
-            return str(storage.directory / wanted.lfn)
-        return storage.url_of(wanted.lfn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from espilot.adapters import process
@@ -21,14 +22,15 @@ from espilot.adapters.proctree import (
     members,
 )
 from espilot.adapters.state_files import read_job
-from espilot.config import PayloadConfig, credential_variables
+from espilot.config import PayloadConfig, Settings, credential_variables
 from espilot.errors import ConfigError, LocalError
-from espilot.model import Job
 from espilot.supervisor import launcher
+from espilot.supervisor.payload_names import stock_names
 from espilot.supervisor.roles import python_environment
 from espilot.supervisor.statedir import note_payload
 from espilot.supervisor.transformation import event_command, replace_all
 from espilot.workers.context import Context
+from espilot.workers.inputs import input_places, inputs_to_fetch
 
 PRIVATE_VARIABLES = (
     "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID",
@@ -55,7 +57,7 @@ class PayloadProcess:
         self._config = context.settings.payload
         is_event = kind == "event"
         argv = launcher.command(
-            payload_command(context, channel) if is_event else executor_command(context, epoch),
+            event_argv(context, channel) if is_event else executor_command(context, epoch),
             directory=self.directory,
             result=self._result,
             death_fd=death_fd,
@@ -65,6 +67,8 @@ class PayloadProcess:
         env = payload_environment(context, epoch, channel, self.run_id)
         if not is_event:
             env = executor_environment(self.run_id)
+        elif fetches(context):
+            env = executor_environment(self.run_id) | env
         self._prepare(context)
         self.started = time.monotonic()
         with context.log_file.open("ab") as log_file:
@@ -185,17 +189,32 @@ def payload_command(context: Context, channel: str) -> list[str]:
     return argv
 
 
-def input_places(context: Context, job: Job) -> dict[str, str]:
-    """Where the inputs are that lie on this machine, beside the job file, by LFN."""
-    places = {lfn: context.jobdir / lfn for lfn in job.input_lfns}
-    return {lfn: str(path) for lfn, path in places.items() if path.is_file()}
+def fetches(context: Context) -> bool:
+    """Whether inputs are brought here before the payload of the present event job starts."""
+    job = read_job(context.job_file)
+    return job is not None and bool(inputs_to_fetch(context, job))
+
+
+def event_argv(context: Context, channel: str) -> list[str]:
+    """The command of an event job's payload, behind its stage-in if there is one."""
+    argv = payload_command(context, channel)
+    if not fetches(context):
+        return argv
+    context_file = note_context(context)
+    return [sys.executable, "-P", "-m", "espilot.executors.fetch", context_file, "--", *argv]
+
+
+def note_context(context: Context) -> str:
+    """Write the context for an executor; the path of the file."""
+    path = context.runtime / "context-executor.json"
+    context.write(path)
+    return str(path)
 
 
 def executor_command(context: Context, epoch: int) -> list[str]:
     """The command of the executor of a job that is not of events; it finds the job in the state."""
-    context_file = context.runtime / "context-executor.json"
-    context.write(context_file)
-    return [sys.executable, "-P", "-m", "espilot.executors", str(context_file), str(epoch)]
+    context_file = note_context(context)
+    return [sys.executable, "-P", "-m", "espilot.executors", context_file, str(epoch)]
 
 
 def executor_environment(run_id: str) -> dict[str, str]:
@@ -205,14 +224,19 @@ def executor_environment(run_id: str) -> dict[str, str]:
     return env | {launcher.RUN_ID_VARIABLE: run_id}
 
 
+def without_secrets(env: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """An environment without what is the pilot's own, and without credentials."""
+    private = {*PRIVATE_VARIABLES, *credential_variables(settings)}
+    return {name: value for name, value in env.items() if name not in private}
+
+
 def payload_environment(context: Context, epoch: int, channel: str, run_id: str) -> dict[str, str]:
     """What the payload gets: our environment without the pilot's own, and how to reach us."""
-    private = {*PRIVATE_VARIABLES, *credential_variables(context.settings)}
-    env = {k: v for k, v in python_environment().items() if k not in private}
+    env = without_secrets(python_environment(), context.settings)
     config: PayloadConfig = context.settings.payload
     env |= {
         launcher.RUN_ID_VARIABLE: run_id,
-        "PILOT_EVENTRANGECHANNEL": channel,
+        **stock_names(context, read_job(context.job_file), channel),
         "ESPILOT_CORES": str(config.cores),
         "ESPILOT_OUTPUT_DIR": str(context.payload_dir(epoch)),
         "ESPILOT_TASK": context.settings.task.name,

@@ -146,7 +146,8 @@ def remove_run(context: Context) -> None:
     payloads = context.workdir.glob("payload-*")
     harvester = context.state / "harvester"
     for path in (
-        context.job_file, context.queue, context.archives, harvester, *databases, *payloads
+        context.job_file, context.queue, context.archives, context.inputs, harvester, *databases,
+        *payloads,
     ):  # fmt: skip
         remove_path(path)
 

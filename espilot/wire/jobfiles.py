@@ -53,7 +53,8 @@ def read_inputs(definition: Mapping[str, Any]) -> tuple[JobInput, ...]:
             JobInput(
                 lfn=lfn,
                 is_archive=name.startswith(ARCHIVE),
-                size_bytes=_number(_at(sizes, n)),
+                # Nobody has an empty input: 0 is what a server says that does not know.
+                size_bytes=_number(_at(sizes, n)) or None,
                 adler32=adler32,
                 md5=md5,
                 storage_id=_number(_at(tokens, n).partition("/")[0]),

@@ -71,6 +71,11 @@ class Context:
         storage = (Path(self.storage),) if self.storage.startswith("/") else ()
         return (self.state, self.runtime, self.logs, *storage)
 
+    @property
+    def inputs(self) -> Path:
+        """Where the inputs of event jobs are brought to."""
+        return self.workdir / "inputs"
+
     def payload_dir(self, epoch: int) -> Path:
         """The directory of one start of the payload."""
         return self.workdir / f"payload-{epoch}"

@@ -34,7 +34,8 @@ from espilot.workers.child import Child
 from espilot.workers.flow import Flow
 from espilot.workers.foreign_jobs import ForeignJobs
 from espilot.workers.heartbeat import Heartbeat
-from espilot.workers.job_files import find_outcome, forget_job, input_paths, last_word, with_pfn
+from espilot.workers.inputs import input_places
+from espilot.workers.job_files import find_outcome, forget_job, last_word, with_pfn
 from espilot.workers.resumed_job import ResumedJob
 from espilot.workers.server_access import ServerAccess
 from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
@@ -298,7 +299,7 @@ class EventServerWorker:
             self.child.log.info("exhausted", "the server has no more ranges for this job")
             self._enter(next_phase(self._phase, Event.NO_MORE_RANGES))
             return
-        paths = input_paths(self.child)
+        paths = input_places(self.child.context, job)
         named = [with_pfn(r, paths) for r in ranges]
         with self.child.queue.moves() as moves:
             new = moves.put_ranges(named, now=time.time())

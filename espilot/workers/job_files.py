@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from espilot.adapters.state_files import read_outcome
-from espilot.config import split_input
 from espilot.core.execution import executed_update
 from espilot.core.job import Tally, final_update
 from espilot.model import EventRange, Job, JobOutcome, JobUpdate
@@ -33,15 +30,8 @@ def forget_job(context: Context) -> None:
         path.unlink(missing_ok=True)
 
 
-def input_paths(child: Child) -> dict[str, str]:
-    """Where each input file is, by its LFN."""
-    base = child.context.jobdir
-    paths = [split_input(text)[0] for text in child.settings.task.inputs]
-    return {Path(p).name: str((base / p).resolve()) for p in paths}
-
-
 def with_pfn(event_range: EventRange, paths: dict[str, str]) -> EventRange:
-    """The range with the path of its file; the server sends none."""
+    """The range with the place of its file, which the server does not know."""
     r = event_range
     path = paths.get(r.lfn, "")
     return EventRange(r.id, r.start_event, r.last_event, r.lfn, r.guid, r.scope, path or r.pfn)

@@ -265,3 +265,54 @@ def test_unusable_files_are_refused(place: Place, text: str, word: str) -> None:
     assert done.returncode == 64
     [line] = done.stderr.splitlines()
     assert "job.json" in line and word in line
+
+
+READER = """\
+import os
+from pathlib import Path
+from espilot.payload import EventRanges
+for each in EventRanges():
+    secret = os.environ.get("TEST_SE_KEY", "none")
+    text = f"{each.pfn} {Path(each.pfn).read_text()} {secret}"
+    Path(each.output_path()).write_text(text)
+    each.done(each.output_path())
+"""
+EVENT_INPUT = {"fsize": "4", "checksum": f"ad:{zlib.adler32(b'evnt'):08x}"}
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the job", "on the storage"])
+@pytest.mark.parametrize("access", ["copy", "direct"])
+def test_inputs_of_event_jobs(
+    place: Place, monkeypatch: pytest.MonkeyPatch, access: str, beside: bool
+) -> None:
+    """Inputs are brought here, or read where they are; ranges say where. No key goes along."""
+    monkeypatch.setenv("TEST_SE_KEY", "secret")
+    settings = (
+        f'{QUICK}[stagein]\naccess = "{access}"\n[endpoints.other]\nurl = "{place.storage}"\n'
+    )
+    (place.directory / "settings.toml").write_text(
+        f'{settings}credentials = "env:TEST_SE_KEY,TEST_SE_KEY"\n'
+    )
+    place.program("Sim_tf.py", f"#!{sys.executable}\n{READER}")
+    origin = place.directory
+    if not beside:
+        origin = place.storage
+        (place.directory / "EVNT.1").rename(origin / "EVNT.1")
+    place.finish(json.dumps(event(**EVENT_INPUT)))
+    where = place.workdir / "inputs" if access == "copy" else origin
+    account = run_oracle.take_account(place.workdir / "state" / "server.sqlite", place.storage)
+    texts = {b"".join(account.content_of(each.id).values()).decode() for each in account.ranges}
+    assert texts == {f"{where}/EVNT.1 evnt none"}
+    assert (place.workdir / "inputs").exists() == (access == "copy")
+
+
+def test_event_job_without_its_input(place: Place) -> None:
+    """An input that is not what it should be is named; no payload starts, all ranges go back."""
+    place.program("Sim_tf.py", f"#!/bin/sh\ntouch {place.directory}/started\n")
+    (place.directory / "settings.toml").write_text(f"{QUICK}[payload]\nrestarts = 1\n")
+    wrong = {"fsize": "4", "checksum": "ad:00000001"}
+    done = place.run(json.dumps(event(**wrong)))
+    assert done.returncode == 1
+    assert "EVNT.1" in place.log and "inputs missing" in place.log
+    assert not (place.directory / "started").exists()
+    run_oracle.require_nothing_left(place.workdir, place.workdir / "state", set())

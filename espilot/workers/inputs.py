@@ -1,0 +1,96 @@
+"""Where the inputs of a job lie, and where its payload finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espilot.adapters.storage.posix import PosixStorage
+from espilot.config import split_input
+from espilot.model import Job
+from espilot.ports import Storage
+from espilot.wire.jobfiles import JobInput, read_inputs
+from espilot.workers.context import Context
+from espilot.workers.storages import storages_for
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where inputs may lie: storages by the name of their endpoint, in the order of their use, and
+    files of this machine by their LFN, which come before all."""
+
+    storages: Mapping[str, Storage]
+    local: Mapping[str, Path]
+
+    def of(self, wanted: JobInput) -> list[Storage]:
+        """The storages to try, the likeliest first."""
+        local = self.local.get(wanted.lfn)
+        if local is not None:
+            return [PosixStorage(local.parent, 0)]
+        named = [s for name, s in self.storages.items() if name == wanted.endpoint]
+        numbered = [s for s in self.storages.values() if s.storage_id == wanted.storage_id]
+        return list(dict.fromkeys([*named, *numbered, *self.storages.values()]))
+
+    def address_of(self, wanted: JobInput) -> str:
+        """A path or URL at which a payload can read the input itself."""
+        if wanted.lfn in self.local:
+            return str(self.local[wanted.lfn])
+        storage = self.of(wanted)[0]
+        if isinstance(storage, PosixStorage):
+            return str(storage.directory / wanted.lfn)
+        return storage.url_of(wanted.lfn)
+
+
+def sources_of(context: Context, job: Job, inputs: Sequence[JobInput]) -> Sources:
+    """The sources of a job's inputs. A merge job has none on this machine."""
+    activity = "es_events_read" if job.kind == "merge" else "pr"
+    storages = storages_for(context.settings, context.storage, context.jobdir, activity)
+    return Sources(storages, {} if job.kind == "merge" else local_files(context, inputs))
+
+
+def local_files(context: Context, inputs: Sequence[JobInput]) -> dict[str, Path]:
+    """Inputs on this machine, by LFN: those that the settings name, or beside the job file."""
+    paths = [split_input(text)[0] for text in context.settings.task.inputs]
+    named = {Path(path).name: context.jobdir / path for path in paths}
+    beside = {each.lfn: context.jobdir / each.lfn for each in inputs}
+    wanted = {each.lfn for each in inputs}
+    found = {lfn: path for lfn, path in (beside | named).items() if lfn in wanted}
+    return {lfn: path.resolve() for lfn, path in found.items() if path.is_file()}
+
+
+def is_direct(context: Context, job: Job) -> bool:
+    """Whether the payload reads its inputs where they are."""
+    direct = job.definition.get("transferType") == "direct"
+    return direct or context.settings.stagein.access == "direct"
+
+
+def known_inputs(context: Context, job: Job) -> tuple[JobInput, ...]:
+    """The inputs of an event job that are files: here, or with size and checksum elsewhere.
+
+    A generator's job names an input that nobody has.
+    """
+    inputs = read_inputs(job.definition)
+    local = local_files(context, inputs)
+    return tuple(
+        each
+        for each in inputs
+        if each.lfn in local or (each.size_bytes is not None and (each.adler32 or each.md5))
+    )
+
+
+def inputs_to_fetch(context: Context, job: Job) -> tuple[JobInput, ...]:
+    """The inputs of an event job that are brought to this node before its payload starts."""
+    return () if is_direct(context, job) else known_inputs(context, job)
+
+
+def input_places(context: Context, job: Job) -> dict[str, str]:
+    """Where the payload of an event job finds its inputs, by LFN: a path, or a URL."""
+    inputs = known_inputs(context, job)
+    if not is_direct(context, job):
+        return {each.lfn: str(context.inputs / each.lfn) for each in inputs}
+    local = local_files(context, inputs)
+    remote = [each for each in inputs if each.lfn not in local]
+    sources = sources_of(context, job, remote) if remote else Sources({}, {})
+    places = {lfn: str(path) for lfn, path in local.items()}
+    return places | {each.lfn: sources.address_of(each) for each in remote}
