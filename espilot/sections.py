@@ -186,6 +186,9 @@ class HarvesterConfig:
     kill_at_end: bool = setting(
         False, "Write the kill file after the last job, so that Harvester ends the batch job."
     )
+    first_input_only: bool = setting(
+        False, "Leave the first input only on a job's command line; for jumbo jobs."
+    )
     poll_s: float = setting(5.0, "Pause between two looks for what Harvester has to bring.")
     heartbeat_s: float = setting(
         300.0, "Longest pause between two heartbeats; a third of the queue's worker_heartbeat."

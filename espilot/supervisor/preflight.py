@@ -24,7 +24,7 @@ def check(context: Context, *, recovering: bool = False) -> None:
     check_payload(context)
     place = access_point(context.server_url)
     if place is not None:
-        require_shared(context.storage, place, context.workdir)
+        require_shared(context, place)
     elif not context.at_server:
         read_local_task(context.settings)
     try:

@@ -96,10 +96,12 @@ def checked_names(names: FileNames, origin: str) -> FileNames:
     return names
 
 
-def read_job_file(data: bytes) -> Job:
+def read_job_file(data: bytes, *, first_input_only: bool = False) -> Job:
     """The one job of a job file, JSON by PandaID or one URL-encoded form.
 
-    `MessageError` while it is not complete, or when it holds no usable job.
+    The command line of a jumbo job names every input of its task; with `first_input_only` the
+    first alone is left there. `MessageError` while the file is not complete, or when it holds no
+    usable job.
     """
     definition = _read_form(data) if b"=" in data and not data.lstrip().startswith(b"{") else None
     if definition is None:
@@ -109,7 +111,15 @@ def read_job_file(data: bytes) -> Job:
         definition = next(iter(jobs.values()))
     if not isinstance(definition, dict):
         raise MessageError("job file: the job is no object")
-    return read_job(definition)
+    return read_job(_shorten(definition) if first_input_only else definition)
+
+
+def _shorten(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition with one input in `jobPars`, where all of them stand there in a row."""
+    inputs, parameters = definition.get("inFiles"), definition.get("jobPars")
+    if not isinstance(inputs, str) or not isinstance(parameters, str) or "," not in inputs:
+        return dict(definition)
+    return {**definition, "jobPars": parameters.replace(inputs, inputs.partition(",")[0])}
 
 
 def _read_form(data: bytes) -> dict[str, Any]:

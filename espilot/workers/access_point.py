@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espilot.config import Settings
+from espilot.config import HarvesterConfig, Settings
 from espilot.errors import ConfigError
+from espilot.wire.harvester import FileNames, read_names
+from espilot.workers.context import Context
 
 SCHEME = "harvester:"
 OUTPUT_DIRECTORY = "espilot-outputs"
@@ -33,12 +35,14 @@ def shared_storage(settings: Settings, url: str) -> str:
     return MEMBERS + directory if settings.harvester.output == "es_output" else directory
 
 
-def require_shared(storage: str, place: Path, workdir: Path) -> None:
+def require_shared(context: Context, place: Path) -> None:
     """Refuse what cannot work beside Harvester.
 
     Outputs must be files that Harvester sees, and the payload's own directory must not be among
     them: of a worker that dies, Harvester takes what has the name of an output, complete or not.
     """
+    storage, workdir = context.storage, context.workdir
+    file_names(context.settings.harvester)
     if not place.is_dir():
         raise ConfigError(f"server.url: there is no access point {place}")
     if not storage.startswith(("/", MEMBERS)):
@@ -49,3 +53,15 @@ def require_shared(storage: str, place: Path, workdir: Path) -> None:
             "unfinished outputs may be taken for finished ones; choose another --workdir, "
             "on a disk of the node"
         )
+
+
+def file_names(config: HarvesterConfig) -> FileNames:
+    """The names of the shared files; `ConfigError` names what is wrong with Harvester's own."""
+    if not config.config:
+        return FileNames()
+    path = Path(config.config)
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise ConfigError(f"harvester.config: cannot read {path}: {error.strerror}") from None
+    return read_names(text, str(path))

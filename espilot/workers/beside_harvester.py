@@ -9,17 +9,15 @@ from pathlib import Path
 
 from espilot.adapters.archive import read_manifest
 from espilot.adapters.harvester import HarvesterServer, Outputs, Terms
-from espilot.config import HarvesterConfig, Settings
-from espilot.errors import ConfigError
-from espilot.wire.harvester import FileNames, read_names
+from espilot.config import Settings
 from espilot.wire.panda_v1 import Pilot
-from espilot.workers.access_point import MEMBERS, access_point
+from espilot.workers.access_point import MEMBERS, access_point, file_names
 
 
 def open_access_point(
     settings: Settings, url: str, *, storage: str, state: Path, archives: Path
 ) -> HarvesterServer:
-    """The server behind a `harvester:` address; `ConfigError` for an unusable configuration."""
+    """The server behind a `harvester:` address."""
     place = access_point(url)
     assert place is not None
     config = settings.harvester
@@ -42,20 +40,9 @@ def open_access_point(
             gone_s=config.gone_s,
             jobs=config.jobs,
             kill_at_end=config.kill_at_end,
+            first_input_only=config.first_input_only,
         ),
     )
-
-
-def file_names(config: HarvesterConfig) -> FileNames:
-    """The names of the shared files; `ConfigError` names what is wrong with Harvester's own."""
-    if not config.config:
-        return FileNames()
-    path = Path(config.config)
-    try:
-        text = path.read_text(errors="replace")
-    except OSError as error:
-        raise ConfigError(f"harvester.config: cannot read {path}: {error.strerror}") from None
-    return read_names(text, str(path))
 
 
 def members_of(archives: Path, name: str) -> Mapping[str, Sequence[tuple[str, int, str]]]:

@@ -137,6 +137,8 @@ def test_many_jobs_in_one_worker_are_refused(play: Play) -> None:
     play.write("7/HPCJobs.json", {"7": DEFINITION})
     with pytest.raises(ServerRefused, match="ManyToOne"):
         play.server.acquire_job()
+    assert play.server.acquire_job() is None
+    assert play.server.task_status(0).state == "failed"
 
 
 # -- ranges -------------------------------------------------------------------------------------

@@ -71,6 +71,16 @@ def test_job_file(form: str) -> None:
     assert job.event_service
 
 
+def test_command_line_of_a_jumbo_job() -> None:
+    """By option the first input alone is left on the command line; the list of inputs stays."""
+    parameters = "--in=EVNT.a.root,EVNT.b.root --out=x"
+    data = json.dumps({"900123": DEFINITION | {"jobPars": parameters}}).encode()
+    assert wire.read_job_file(data).definition["jobPars"] == parameters
+    job = wire.read_job_file(data, first_input_only=True)
+    assert job.definition["jobPars"] == "--in=EVNT.a.root --out=x"
+    assert job.input_lfns == ("EVNT.a.root", "EVNT.b.root")
+
+
 def test_job_file_in_the_making() -> None:
     """No part of a job file is taken for a job."""
     data = json.dumps({"900123": DEFINITION}).encode()

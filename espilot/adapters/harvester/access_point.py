@@ -42,7 +42,8 @@ class Terms:
     """How long Harvester may take, in seconds, before something is done about it.
 
     `jobs` is how many jobs are taken one after the other; with `kill_at_end` Harvester is asked to
-    end the batch job after the last one.
+    end the batch job after the last one; with `first_input_only` the command line of a job keeps
+    its first input only.
     """
 
     job_s: float = 3600.0
@@ -52,6 +53,7 @@ class Terms:
     gone_s: float = 300.0
     jobs: int = 1
     kill_at_end: bool = False
+    first_input_only: bool = False
 
 
 class Clock:
@@ -98,6 +100,7 @@ class HarvesterServer:
         self._lock = threading.Lock()
         self._no_job, self._no_ranges, self._asked, self._gone = Clock(), Clock(), Clock(), Clock()
         self._has_asked = False
+        self._refused = False
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -108,6 +111,8 @@ class HarvesterServer:
                 return None
             self._require_place()
             self._place.touch(self._names.heartbeat)
+            if self._refused:
+                return None
             self._refuse_many_jobs()
             job = self._read_job()
             if job is not None:
@@ -123,7 +128,8 @@ class HarvesterServer:
         """How the jobs of this worker stand; `running` while another may come."""
         with self._lock:
             ended = list(self._ended.read().values())
-            waits = len(ended) < self._terms.jobs and self._no_job.run() < self._terms.job_s
+            waits = len(ended) < self._terms.jobs and not self._refused
+            waits = waits and self._no_job.run() < self._terms.job_s
             good = any(each["state"] == "finished" for each in ended)
             sums = [
                 sum(each["ranges"][i] for each in ended)
@@ -148,14 +154,18 @@ class HarvesterServer:
         if not data:
             return None
         try:
-            return wire.read_job_file(data)
+            return wire.read_job_file(data, first_input_only=self._terms.first_input_only)
         except MessageError as error:
             raise ServerUnavailable(f"{self._place.path / self._names.job}: {error}") from None
 
     def _refuse_many_jobs(self) -> None:
-        """Where several jobs share a worker, Harvester answers no request for ranges at all."""
+        """Where several jobs share a worker, Harvester answers no request for ranges at all.
+
+        It is refused once; after that there is no job.
+        """
         ids = many_jobs(self._place, self._names)
         if ids:
+            self._refused = True
             raise ServerRefused(
                 f"{self._place.path} holds jobs {', '.join(ids[:3])} in directories of their own "
                 "(ManyToOne), where Harvester hands out no ranges; set mapType to OneToOne or "
