@@ -13,7 +13,6 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cp -R "$root/espilot" "$root/setup.py" "$root/pyproject.toml" "$build/"
 rm -rf "$lib"
-mkdir -p "$lib/bin"
 "$python" -m venv "$build/venv"  # for its pip
 "$build/venv/bin/python" -m pip install --quiet --disable-pip-version-check --target "$lib" "$build[server,metrics]"
 rm -rf "$lib/bin"
