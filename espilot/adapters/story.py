@@ -14,11 +14,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 NAME = "events.jsonl"
 PAGE_BYTES = 256 << 20
 """At this size the page is turned: it becomes `events.jsonl.1`, and the older one is dropped."""
+LONGEST_LINE = 16 << 20
 _ENCODE = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -122,6 +123,69 @@ def read_lines(path: Path, words: Sequence[str] = ()) -> Iterator[dict[str, Any]
                     line = _parse(data)
                     if line is not None:
                         yield line
+
+
+class StoryReader:
+    """Reads on where it stopped, also over the turn of a page."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._rest = b""
+
+    def read(self, most_bytes: int = 64 << 20) -> list[dict[str, Any]]:
+        """The lines that came since the last time, at most so many bytes of them; [] for none.
+
+        Torn and strange lines are skipped, a half-written one waits. `OSError` as of the file.
+        """
+        if self._file is None and not self._open():
+            return []
+        data = self._read_on(most_bytes)
+        lines = (self._rest + data).split(b"\n")
+        # A killed writer's torn line is no reason to keep without bound.
+        self._rest = lines.pop()[-LONGEST_LINE:]
+        return [line for line in map(_parse, lines) if line is not None]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> bool:
+        """Begin with the older page, where there is one."""
+        for page in (older_page(self._path), self._path):
+            try:
+                self._file = page.open("rb")
+                return True
+            except FileNotFoundError:
+                continue
+        return False
+
+    def _read_on(self, most_bytes: int) -> bytes:
+        data = b""
+        while self._file is not None and len(data) < most_bytes:
+            # Asked before reading: what a role writes to the old page after the turn is read too.
+            turned = self._is_turned()
+            piece = self._file.read(most_bytes - len(data))
+            data += piece
+            if piece:
+                continue
+            if not turned:
+                break
+            self._file.close()
+            self._file = self._path.open("rb")
+            data += b"\n"
+        return data
+
+    def _is_turned(self) -> bool:
+        """Whether this is no longer the newest page."""
+        if self._file is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False  # between two pages
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:

@@ -95,6 +95,7 @@ class Snapshot:
     verdicts: tuple[Mapping[str, Any], ...] = ()
     resources: tuple[Resource, ...] = ()
     pids: Mapping[str, int] = field(default_factory=dict)
+    roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
     next_step: str = ""
 

@@ -1,0 +1,112 @@
+"""Looks at a pilot again and again, alive or dead, for the page, `top` and the report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from espilot.adapters.story import NAME, StoryReader
+from espilot.errors import LocalError
+from espilot.supervisor.observation import observe
+from espilot.view.chronicle import Chronicle
+from espilot.view.page import ROWS_AT_ONCE, frozen_rows, policy, render, rows
+from espilot.view.page_document import changes, document
+from espilot.view.snapshot import Snapshot
+
+FRESH_S = 0.5
+"""Who looks again within that time sees the same."""
+LOG_BYTES = 512 << 10
+LOG_LINES = 60
+
+
+class PilotWatch:
+    """A pilot by its state directory; looking changes nothing of it."""
+
+    def __init__(self, state: Path) -> None:
+        self.chronicle = Chronicle()
+        self._state = state
+        self._story = StoryReader(state / NAME)
+        self._lock = threading.Lock()
+        self._looked = -FRESH_S
+        self._document: dict[str, Any] = {}
+        self._ended = False
+
+    def close(self) -> None:
+        """Let go of the story."""
+        with self._lock:
+            self._story.close()
+
+    def read(self) -> Snapshot:
+        """Take what has happened; how the pilot stands. `LocalError` when nothing can be read."""
+        snapshot = observe(self._state, now=time.time())
+        try:
+            while lines := self._story.read():
+                self.chronicle.take(lines)
+        except OSError as error:
+            text = f"cannot read the story in {self._state}: {error.strerror}"
+            raise LocalError(text) from error
+        if not snapshot.running:
+            self.chronicle.settle()
+        return snapshot
+
+    def look(self) -> Mapping[str, Any]:
+        """The present document; no newer one within half a second."""
+        with self._lock:
+            if time.monotonic() - self._looked >= FRESH_S:
+                snapshot = self.read()
+                log = read_warnings(Path(snapshot.places.log))
+                self._document = document(snapshot, self.chronicle, log)
+                self._looked = time.monotonic()
+            return self._document
+
+    def changes(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What has changed between two documents."""
+        return {} if old is new else changes(old, new)
+
+    def rows(self, query: Mapping[str, str]) -> list[Any]:
+        """Rows of the map: `from`, `state` (its letter) and `most` of the query."""
+        start, most = number(query.get("from")), number(query.get("most")) or ROWS_AT_ONCE
+        with self._lock:
+            return rows(
+                self.chronicle.cells, start, query.get("state", ""), min(most, ROWS_AT_ONCE)
+            )
+
+    def html(self) -> str:
+        """The live page."""
+        return render()
+
+    def policy(self) -> str:
+        """Its content security policy."""
+        return policy()
+
+    def report(self) -> str:
+        """The page as it is now, frozen."""
+        shown = self.look()
+        return render({"document": shown, "rows": frozen_rows(self.chronicle.cells)})
+
+
+def number(text: str | None) -> int:
+    """A number that somebody has sent; 0 when it is none."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else 0
+
+
+def read_warnings(log: Path) -> list[str]:
+    """The last warnings and errors of a pilot's log; none when it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_BYTES))
+            text = file.read(LOG_BYTES).decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line for line in text.splitlines() if is_serious(line)]
+    return lines[-LOG_LINES:]
+
+
+def is_serious(line: str) -> bool:
+    """Whether a line of the log is a warning or an error: its second word says so."""
+    words = line.split(" ", 2)
+    return len(words) > 2 and words[1] in ("warning", "error", "critical")
