@@ -11,6 +11,7 @@ from espilot.config import split_input
 from espilot.model import Job
 from espilot.ports import Storage
 from espilot.wire.jobfiles import JobInput, read_inputs
+from espilot.workers.access_point import access_point
 from espilot.workers.context import Context
 from espilot.workers.storages import storages_for
 
@@ -60,9 +61,10 @@ def local_files(context: Context, inputs: Sequence[JobInput]) -> dict[str, Path]
 
 
 def is_direct(context: Context, job: Job) -> bool:
-    """Whether the payload reads its inputs where they are."""
+    """Whether the payload reads its inputs where they are; Harvester has brought them near."""
     direct = job.definition.get("transferType") == "direct"
-    return direct or context.settings.stagein.access == "direct"
+    beside_harvester = access_point(context.server_url) is not None
+    return direct or beside_harvester or context.settings.stagein.access == "direct"
 
 
 def known_inputs(context: Context, job: Job) -> tuple[JobInput, ...]:
@@ -85,7 +87,13 @@ def inputs_to_fetch(context: Context, job: Job) -> tuple[JobInput, ...]:
 
 
 def input_places(context: Context, job: Job) -> dict[str, str]:
-    """Where the payload of an event job finds its inputs, by LFN: a path, or a URL."""
+    """Where the payload of an event job finds its inputs, by LFN: a path, or a URL.
+
+    Beside Harvester these are the links that it makes in the access point.
+    """
+    place = access_point(context.server_url)
+    if place is not None:
+        return {each.lfn: str(place / each.lfn) for each in read_inputs(job.definition)}
     inputs = known_inputs(context, job)
     if not is_direct(context, job):
         return {each.lfn: str(context.inputs / each.lfn) for each in inputs}

@@ -96,7 +96,8 @@ def add_worker(directory: Path, books: Books, name: str, job: int, *, prefetch: 
     place.mkdir()
     definition = {
         "PandaID": job, "taskID": TASK_ID, "jobsetID": FIRST_JOB - 23, "attemptNr": 1,
-        "coreCount": 2, "inFiles": "EVNT.a.root", "GUID": "AAAA-1", "outFiles": "output,log.tgz",
+        "coreCount": 2, "inFiles": "EVNT.a.root", "GUID": "AAAA-1", "fsize": "1000",
+        "checksum": "ad:0a1b2c3d", "outFiles": "output,log.tgz",
         "logFile": "log.tgz", "eventService": "True", "jobPars": "--x",
     }  # fmt: skip
     source = directory / "EVNT.a.root"

@@ -12,10 +12,13 @@ import pytest
 from patience import eventually
 
 from espilot.adapters.harvester import HarvesterServer, Outputs, Terms
+from espilot.config import Settings
 from espilot.errors import ServerRefused, ServerUnavailable
 from espilot.model import ArchiveFacts, Job, JobUpdate, RangeReport, ReportBatch, feed_mark
-from espilot.wire.harvester import FileNames
+from espilot.wire.harvester import FileNames, read_job_file
 from espilot.wire.panda_v1 import Pilot
+from espilot.workers.context import Context
+from espilot.workers.inputs import input_places, inputs_to_fetch
 
 DEFINITION = {
     "PandaID": 7, "taskID": 1, "jobsetID": 2, "attemptNr": 1, "coreCount": 2, "inFiles": "in.root",
@@ -222,6 +225,17 @@ def test_lesson_10_silence_is_not_the_end(play: Play) -> None:
     assert REQUEST not in play.names
     play.write(RANGES, {"7": []})
     assert play.worker().acquire_ranges(job, 1) == ()
+
+
+def test_inputs_are_read_where_harvester_has_put_them(tmp_path: Path) -> None:
+    """Nothing is brought to the node, though size and checksum of the inputs are known."""
+    definition = {**DEFINITION, "fsize": "5", "checksum": "ad:0a1b2c3d", "GUID": "g"}
+    job = read_job_file(json.dumps({"7": definition}).encode())
+    context = Context(
+        tmp_path, tmp_path, tmp_path, "", Settings(), server_url=f"harvester:{tmp_path}/ap"
+    )
+    assert inputs_to_fetch(context, job) == ()
+    assert input_places(context, job) == {"in.root": f"{tmp_path}/ap/in.root"}
 
 
 # -- reports ------------------------------------------------------------------------------------
