@@ -7,6 +7,7 @@ Rules:
   it shorter. A notice (features, a drain file, an expiry) may change or vanish.
 * While the machine was suspended no clock of ours ran: what was given as a duration moves on.
 * A notice that cannot be, such as an end before our start, is ignored and told as a warning.
+* A job without any finished range is told why it ended; who has finished some needs no excuse.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from dataclasses import dataclass, field, replace
 
 from espilot.errors import UsageError
 
+PREEMPTED, NO_PROXY, WALL_TIME = 1379, 1163, 1213
+"""Pilot error codes of a job that a drain ended before any of its ranges."""
+LEAST_CALL_S = 1.0
+CALLS = 4
+"""So many calls, one after the other, must fit into the time that is left."""
 LEAST_UNIX_S = 1e9
 """A number from here on is a Unix time, below it is a duration."""
 LONGEST_S = 100 * 365 * 86400.0
@@ -32,6 +38,29 @@ class Deadline:
     at_mono: float
     text: str
     is_duration: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a run drains: the code for a job without a finished range, and in words.
+
+    No call to the server may take longer than `call_s`; 0: as usual.
+    """
+
+    code: int
+    text: str
+    call_s: float = 0.0
+
+
+def code_of(source: str) -> int:
+    """The pilot error code of a deadline, by who has set it."""
+    codes = {"wall-time": WALL_TIME, "wall_limit_secs": WALL_TIME, "credential": NO_PROXY}
+    return codes.get(source, PREEMPTED)
+
+
+def longest_call_s(left_s: float | None) -> float:
+    """How long one call to the server may take in a drain; 0 without a deadline: as usual."""
+    return 0.0 if left_s is None else max(LEAST_CALL_S, left_s / CALLS)
 
 
 @dataclass(slots=True)

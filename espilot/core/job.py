@@ -60,6 +60,8 @@ def next_phase(phase: Phase, event: Event) -> Phase:
 
 NO_EVENTS, UNKNOWN, RECOVERABLE = 1238, 1220, 1224
 """Pilot error codes of jobs that got no range, staged none, or failed some."""
+KILLED_BY_SERVER = 1237
+"""Pilot error code of a job that the server ordered to be killed; it concerns that job alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +80,23 @@ class Tally:
         return self.finished + self.failed + self.fatal + self.released
 
 
-def final_update(tally: Tally, *, code: int, diag: str, core_count: int) -> JobUpdate:
+def final_update(
+    tally: Tally, *, code: int, diag: str, core_count: int, drained: bool = False
+) -> JobUpdate:
     """The last word on a job: finished if any range is safe, with a sub status that is true.
 
-    `code` and `diag` say why it ended, when it was not its natural end.
+    `code` and `diag` say why it ended, when it was not its natural end. Being `drained` is only a
+    reason where no range was finished.
     """
-    code, diag = (code, diag) if code else _natural_end(tally)
+    sub_status = _sub_status(tally, code, drained=drained)
+    if not code or (drained and tally.finished):
+        code, diag = _natural_end(tally)
     return JobUpdate(
         state="finished" if tally.finished else "failed",
         events=tally.events,
         pilot_error_code=code,
         pilot_error_diag=diag[:256],
-        sub_status=_sub_status(tally, code),
+        sub_status=sub_status,
         core_count=core_count,
         ranges=(tally.finished, tally.failed, tally.fatal, tally.received),
     )
@@ -106,12 +113,15 @@ def _natural_end(tally: Tally) -> tuple[int, str]:
     return 0, ""
 
 
-def _sub_status(tally: Tally, code: int) -> str:
+def _sub_status(tally: Tally, code: int, *, drained: bool) -> str:
     failures = tally.failed + tally.fatal
-    if code == NO_EVENTS:
+    if code == KILLED_BY_SERVER:
+        return "softkilled" if drained else "pilot_killed"
+    if not tally.received and not code:
         return "pilot_noevents"
     if not tally.finished:
-        return "pilot_failed"
+        # A server tells by it that the job is not to blame for the end of its node.
+        return "pilot_killed" if drained else "pilot_failed"
     if not failures:
         return "all_success"
     return "partly_failed" if failures < tally.finished else "mostly_failed"

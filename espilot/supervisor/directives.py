@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from espilot.adapters.control import ControlRouter
+from espilot.core.deadline import Cause
+from espilot.core.job import KILLED_BY_SERVER
 from espilot.core.payload_life import Life, channel_mode
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.wire import envelope
 from espilot.wire.messages import Serve, Ship, Used, Work
-
-KILLED_BY_SERVER = 1237
-"""Pilot error code of a job that the server ordered to be killed; it concerns that job alone."""
 
 SHIP_AGE_S = 0.5
 """So long an output waits to be packed while we drain."""
@@ -41,6 +40,7 @@ class Directives:
     """Tells each role the newest wanted state; a role that was replaced is told it again."""
 
     def __init__(self, control: ControlRouter) -> None:
+        self.drain: Cause | None = None
         self._control = control
         self._told: dict[str, Directive] = {}
         self._used: dict[str, Any] = {}
@@ -53,7 +53,7 @@ class Directives:
 
     def tell_all(self, payload: PayloadKeeper, wanted: Wanted) -> None:
         """Send each role its directive, if it is another one than the role has."""
-        directives: dict[str, Directive] = {EVENT_SERVER: work_of(payload, wanted)}
+        directives: dict[str, Directive] = {EVENT_SERVER: work_of(payload, wanted, self.drain)}
         if payload.channel:
             directives[DISPATCHER] = serve_of(payload, wanted)
         if wanted.draining:
@@ -82,19 +82,22 @@ def serve_of(payload: PayloadKeeper, wanted: Wanted) -> Serve:
     return Serve(payload.epoch, payload.channel, mode, reason)
 
 
-def work_of(payload: PayloadKeeper, wanted: Wanted) -> Work:
-    """What the event-server worker shall do."""
+def work_of(payload: PayloadKeeper, wanted: Wanted, drain: Cause | None = None) -> Work:
+    """What the event-server worker shall do; a reason of the job itself goes before a drain."""
     code, diag = wanted.ending
     if wanted.at_server:
         jobs = not wanted.over and wanted.storage == "ok"
     else:
         jobs = not wanted.draining and code in (0, KILLED_BY_SERVER)
+    drained = drain is not None and not code
     return Work(
         panda_id=wanted.panda_id,
         fetch=not wanted.draining and not code and wanted.storage == "ok",
         jobs=jobs,
         payload_over=payload.life is Life.OVER,
-        code=code,
-        diag=diag,
+        code=drain.code if drain is not None and drained else code,
+        diag=drain.text if drain is not None and drained else diag,
+        drained=drained,
+        hurry_s=drain.call_s if drain is not None else 0.0,
         over=wanted.over,
     )

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from espilot.adapters.loop import Loop, Timer
 from espilot.config import DrainConfig
 from espilot.core import drain
-from espilot.core.deadline import read_left
+from espilot.core.deadline import PREEMPTED, Cause, code_of, longest_call_s, read_left
 from espilot.core.drain import IDLE_S, Pace, Plan, Stock
+from espilot.core.exit_code import code_of_signal
 from espilot.logs import Log
 from espilot.supervisor.deadlines import REQUEST, SIGNAL, DeadlineWatch
 from espilot.wire.messages import DrainAnswer, DrainRequest
@@ -32,8 +33,8 @@ LATE_S = 2.0
 class Run(Protocol):
     """What a drain does with the run."""
 
-    def drain_begun(self, reason: str) -> None:
-        """Hand out and fetch no more, ship what is done."""
+    def drain_begun(self, cause: Cause) -> None:
+        """Hand out and fetch no more, ship what is done; again when there is less time."""
         ...
 
     def stop_payload(self, within_s: float) -> None:
@@ -56,6 +57,7 @@ class Drain:
         self, run: Run, watch: DeadlineWatch, log: Log, *, loop: Loop, settle_s: float
     ) -> None:
         self.reason = ""
+        self._code = 0
         self.watch = watch
         self._run = run
         self._log = log
@@ -72,15 +74,26 @@ class Drain:
         """Whether the run drains."""
         return self._first is not None
 
-    def order(self, reason: str, left_s: float | None = None, *, source: str = REQUEST) -> None:
-        """Drain now, in so many seconds if that is known. Again: it can only become shorter."""
+    def order(
+        self,
+        reason: str,
+        left_s: float | None = None,
+        *,
+        source: str = REQUEST,
+        code: int = PREEMPTED,
+    ) -> None:
+        """Drain now, in so many seconds if that is known. Again: it can only become shorter.
+
+        `code` is the pilot error code of the job, if none of its ranges was finished.
+        """
         if left_s is not None:
             self.watch.order(source, left_s, reason)
         if self.begun:
             self._log.info("drain", "drain ordered again", reason=reason)
+            self._tell()
             self._go_on()
         else:
-            self._begin(reason)
+            self._begin(reason, code)
 
     @property
     def source(self) -> str:
@@ -99,7 +112,8 @@ class Drain:
 
     def signalled(self, number: int, name: str, config: DrainConfig) -> None:
         """A signal came."""
-        self.order(name, grace_s(number, config), source=SIGNAL)
+        left_s, code = grace_s(number, config), code_of_signal(number)
+        self.order(name, left_s, source=SIGNAL, code=code)
 
     def look(self, now: float) -> None:
         """See what the time has brought, about once a second."""
@@ -110,7 +124,7 @@ class Drain:
         if not self.begun and earliest is not None:
             stock, pace = self._run.measure()
             if earliest.at_mono - now <= drain.lead_s(stock, pace):
-                self._begin(f"{earliest.text} comes near")
+                self._begin(f"{earliest.text} comes near", code_of(earliest.source))
         elif self.begun:
             self._go_on()
 
@@ -146,15 +160,19 @@ class Drain:
             "deadline_source": None if earliest is None else earliest.source,
         }
 
-    def _begin(self, reason: str) -> None:
-        self.reason = reason
+    def _begin(self, reason: str, code: int) -> None:
+        self.reason, self._code = reason, code
         plan = self._first = self.plan()
         self._begun_at = time.monotonic()
         self._log.warning("drain", "draining", reason=reason, left_s=plan.left_s, run_s=plan.run_s,
                           stop_s=plan.stop_s, tail_s=plan.tail_s, safe=plan.safe, back=plan.back,
                           kept=plan.kept, lost=plan.lost)  # fmt: skip
-        self._run.drain_begun(reason)
+        self._tell()
         self._go_on()
+
+    def _tell(self) -> None:
+        call_s = longest_call_s(self._left_s(time.monotonic()))
+        self._run.drain_begun(Cause(self._code, self.reason, call_s))
 
     def _go_on(self) -> None:
         now = time.monotonic()

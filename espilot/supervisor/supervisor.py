@@ -16,7 +16,9 @@ from typing import Any
 from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
+from espilot.core.deadline import Cause
 from espilot.core.drain import Pace, Stock
+from espilot.core.job import KILLED_BY_SERVER
 from espilot.core.payload_life import Event, Life
 from espilot.core.restart import GiveUp, start_order
 from espilot.errors import MessageError
@@ -25,7 +27,7 @@ from espilot.model import Counts, Verdict
 from espilot.queue.store import Queue
 from espilot.supervisor.attending import Attendant, Attending
 from espilot.supervisor.deadlines import DeadlineWatch
-from espilot.supervisor.directives import KILLED_BY_SERVER, Directives, Wanted
+from espilot.supervisor.directives import Directives, Wanted
 from espilot.supervisor.drain import Drain
 from espilot.supervisor.ending import HURRY_S, Closing, complete
 from espilot.supervisor.escalation import Escalation
@@ -184,7 +186,7 @@ class Supervisor:
         if job.command == "tobekilled":
             self._end_job(KILLED_BY_SERVER, "the server ordered the job to be killed")
         elif job.command == "softkill":
-            self._drain.order("the server ordered a soft kill")
+            self._drain.order("the server ordered a soft kill", code=KILLED_BY_SERVER)
         work = job.phase in ("running", "exhausted") and not job.executed
         if job.panda_id and work and not self._drain.begun:
             self._payload.handle(Event.WANTED)
@@ -243,8 +245,9 @@ class Supervisor:
         self._payload.handle(Event.STOP)
         self._direct_all()
 
-    def drain_begun(self, reason: str) -> None:
+    def drain_begun(self, cause: Cause) -> None:
         """Hand out and fetch no more, ship what is done (`Drain` calls it)."""
+        self._directives.drain = cause
         if self._payload.life is Life.PAUSING:
             self._payload.handle(Event.ENOUGH)
         self._direct_all()

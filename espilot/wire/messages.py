@@ -144,7 +144,8 @@ class Work:
 
     `fetch`: ask for ranges; `jobs`: take a further job after this one; `payload_over`: the payload
     of the current job will not run again, settle the job; `code` and `diag`: why the job ends, if
-    it is not its natural end; `over`: why never again a job is taken, or nothing.
+    it is not its natural end; `drained`: only if no range was finished; `hurry_s`: no call may take
+    longer, 0 as usual; `over`: why never again a job is taken, or nothing.
     """
 
     TYPE: ClassVar[str] = "work"
@@ -155,6 +156,8 @@ class Work:
     code: int = 0
     diag: str = ""
     over: str = ""
+    drained: bool = False
+    hurry_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

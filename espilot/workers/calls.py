@@ -1,26 +1,34 @@
-"""Slow calls (HTTP, disk, storage) in a few threads, their results back in the loop's thread."""
+"""Slow calls (HTTP, disk, storage) in a few threads, their results back in the loop's thread.
+
+A call that hangs does not keep the process from ending: there is a successor that starts anew.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from espilot.adapters.loop import Loop, Wakeup
 from espilot.errors import EspilotError
 
 T = TypeVar("T")
+Then = Callable[[Any], None]
 
 
 class Calls:
     """Runs functions beside the loop; the loop never waits for one."""
 
     def __init__(self, loop: Loop, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads)
+        self._most = threads
+        self._threads = 0
+        self._open = 0
+        self._waiting: SimpleQueue[tuple[Callable[[], Any], Then, Then] | None] = SimpleQueue()
         self._wakeup = Wakeup()
-        self._ended: deque[tuple[Future[Any], Callable[[Any], None], Callable[..., None]]] = deque()
-        self._loop = loop
+        self._ended: deque[tuple[Any, BaseException | None, Then, Then]] = deque()
+        self._loop: Loop | None = loop
         loop.on_readable(self._wakeup.fd, self._deliver)
 
     def start(
@@ -34,30 +42,39 @@ class Calls:
 
         An error that is not ours is a defect: it is raised in the loop's thread.
         """
-        future = self._pool.submit(call)
-        future.add_done_callback(lambda ended: self._note(ended, then, failed))
+        self._open += 1
+        if self._threads < min(self._open, self._most):
+            self._threads += 1
+            threading.Thread(target=self._serve, name=f"call-{self._threads}", daemon=True).start()
+        self._waiting.put((call, then, failed))
 
     def close(self) -> None:
-        """Take no more calls and do not wait for those that run."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._loop.forget(self._wakeup.fd)
+        """Deliver no more results and do not wait for the calls that run."""
+        for _ in range(self._threads):
+            self._waiting.put(None)
+        if self._loop is not None:
+            self._loop.forget(self._wakeup.fd)
+            self._loop = None
 
-    def _note(
-        self, future: Future[Any], then: Callable[[Any], None], failed: Callable[..., None]
-    ) -> None:
-        self._ended.append((future, then, failed))
-        self._wakeup.ring()
+    def _serve(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            call, then, failed = job
+            result, error = None, None
+            try:
+                result = call()
+            except Exception as raised:  # noqa: BLE001 - raised again in the loop's thread
+                error = raised
+            self._ended.append((result, error, then, failed))
+            self._wakeup.ring()
 
     def _deliver(self) -> None:
         self._wakeup.clear()
         while self._ended:
-            future, then, failed = self._ended.popleft()
-            if future.cancelled():
-                continue
-            error = future.exception()
+            result, error, then, failed = self._ended.popleft()
+            self._open -= 1
             if isinstance(error, EspilotError):
                 failed(error)
             elif error is not None:
                 raise error
             else:
-                then(future.result())
+                then(result)

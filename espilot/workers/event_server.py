@@ -40,6 +40,8 @@ from espilot.workers.resumed_job import ResumedJob
 from espilot.workers.server_access import ServerAccess
 from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
 
+THREADS = 8
+"""Twice the flows: in a drain a call that hangs is left behind."""
 NO_JOB_PAUSE_S = 0.5
 """First pause after "no job"; the built-in server may be about to release one."""
 
@@ -49,7 +51,7 @@ class EventServerWorker:
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.calls = Calls(child.loop, threads=4)
+        self.calls = Calls(child.loop, THREADS)
         self.record: JobRecord | None = child.queue.job()
         self._work: Work | None = None
         self._access = ServerAccess(child.context)
@@ -77,6 +79,11 @@ class EventServerWorker:
     def direct(self, work: Work) -> None:
         """Take the supervisor's directive."""
         self._work = replace(work, jobs=work.jobs and self.child.context.jobs)
+        if work.hurry_s:
+            self._access.hurry(work.hurry_s)
+            # Not that for jobs: a job whose answer is left behind would be nobody's.
+            for flow in (self._ranges, self._reports, self._updates):
+                flow.hurry(work.hurry_s)
         self.announce()
         self.step()
 

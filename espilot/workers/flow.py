@@ -47,6 +47,8 @@ class Flow:
         self._not_before = 0.0
         self._began = 0.0
         self._duration = Smoothed()
+        self._number = 0
+        self._hurry_s = 0.0
 
     @property
     def due(self) -> bool:
@@ -57,14 +59,57 @@ class Flow:
         """Start a call; `then` gets its result, an error is logged and means a pause."""
         self._busy = True
         self._began = time.monotonic()
-        self._worker.calls.start(function, then=partial(self._succeeded, then), failed=self._failed)
+        self._number += 1
+        self._worker.calls.start(
+            function,
+            then=partial(self._succeeded, self._number, then),
+            failed=partial(self._failed, self._number),
+        )
+
+    def hurry(self, call_s: float) -> None:
+        """From now on no call takes longer, and pauses are short.
+
+        A call under way that does not end in that time is left behind: what it brings comes too
+        late. New connections are to have the same patience by then.
+        """
+        if self._hurry_s and call_s >= self._hurry_s:
+            return
+        self._hurry_s = call_s
+        if self._busy:
+            self._worker.child.loop.call_later(call_s, partial(self._leave, self._number))
+        else:
+            self.server = self._worker.open_server()
+            self.pause(min(max(0.0, self._not_before - time.monotonic()), self._longest_s))
 
     def pause(self, delay_s: float) -> None:
         """Make no call for a while."""
         self._not_before = time.monotonic() + delay_s
         self._worker.child.loop.call_later(delay_s, self._worker.step)
 
-    def _succeeded(self, then: Callable[[Any], None], result: Any) -> None:
+    def _leave(self, number: int) -> None:
+        """A call that began with more patience than there is left."""
+        if number != self._number or not self._busy:
+            return
+        self._number += 1
+        self._busy = False
+        self.server = self._worker.open_server()
+        self._worker.child.log.warning(
+            "server", "call left behind", flow=self.name, after_s=time.monotonic() - self._began
+        )
+        self._worker.step()
+
+    @property
+    def _longest_s(self) -> float:
+        """The longest pause: several tries must fit before the server gives the job up."""
+        server = self._worker.child.settings.server
+        longest_s = min(server.retry_max_s, server.lost_after_s / 8)
+        if self._hurry_s:
+            longest_s = min(longest_s, self._hurry_s / 2)
+        return max(server.retry_min_s, longest_s)
+
+    def _succeeded(self, number: int, then: Callable[[Any], None], result: Any) -> None:
+        if number != self._number:
+            return
         self._busy = False
         self._count("ok")
         self.failures = 0
@@ -73,14 +118,14 @@ class Flow:
         then(result)
         self._worker.step()
 
-    def _failed(self, error: EspilotError) -> None:
+    def _failed(self, number: int, error: EspilotError) -> None:
+        if number != self._number:
+            return
         self._busy = False
         self._count("failed")
         self.failures += 1
-        server = self._worker.child.settings.server
-        # However long a pause may be, several tries must fit before the server gives the job up.
-        longest_s = max(server.retry_min_s, min(server.retry_max_s, server.lost_after_s / 8))
-        backoff = Backoff(server.retry_min_s, longest_s)
+        longest_s = self._longest_s
+        backoff = Backoff(self._worker.child.settings.server.retry_min_s, longest_s)
         delay_s = backoff.next_delay(self.failures, random.random()) or longest_s
         self._worker.child.log.warning("server", "call failed", flow=self.name, error=error,
                                        failures=self.failures, retry_in_s=delay_s)  # fmt: skip

@@ -19,7 +19,13 @@ def find_outcome(child: Child, job: Job) -> JobOutcome | None:
 def last_word(child: Child, job: Job, tally: Tally, work: Work) -> JobUpdate:
     """The final update of a job, by its ranges or by its executor's outcome."""
     if job.event_service:
-        return final_update(tally, code=work.code, diag=work.diag, core_count=job.core_count)
+        return final_update(
+            tally,
+            code=work.code,
+            diag=work.diag,
+            core_count=job.core_count,
+            drained=work.drained,
+        )
     outcome = find_outcome(child, job)
     return executed_update(outcome, code=work.code, diag=work.diag, job=job)
 

@@ -45,6 +45,13 @@ class ServerAccess:
         )
         self.request_max_ranges = harvester.request_max_ranges if harvester else LARGEST_REQUEST
 
+    def hurry(self, call_s: float) -> None:
+        """From now on no call of a new connection takes longer."""
+        former = self._patience
+        self._patience = Patience(
+            min(former.timeout_s, call_s), min(former.connect_timeout_s, call_s)
+        )
+
     def open(self) -> EventServer:
         """A connection of its own, for one thread at a time; to a directory all share one."""
         if self._harvester is not None:

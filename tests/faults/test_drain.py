@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,33 @@ def test_lesson_14_ranges_that_do_not_end(runner: Runner) -> None:
     account = require_drained(run, least=20)
     assert time.monotonic() - began < 8.0
     assert len(account.with_fate("finished")) == 20
+
+
+def job_error(run: Run) -> tuple[int, str]:
+    """Error code and its words of the first job at the server."""
+    with closing(sqlite3.connect(f"file:{run.database}?mode=ro", uri=True)) as db:
+        query = "SELECT error_code, error_diag FROM job ORDER BY panda_id"
+        code, diag = db.execute(query).fetchone()
+    return code, diag
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 1201), (signal.SIGXCPU, 1204), (signal.SIGUSR2, 1200)]
+)
+def test_job_without_a_finished_range_names_the_signal(
+    runner: Runner, number: signal.Signals, code: int
+) -> None:
+    """A job that was drained before any range ended is not blamed on its payload."""
+    run = runner.start(job_of(60_000, drain={"grace_s": 6.0, "notice_s": 6.0}))
+    eventually(lambda: "ranges fetched" in run.log, what="ranges")
+    eventually(lambda: run.pid_of("payload"), what="a payload")
+    run.note_runtime()
+    run.process.send_signal(number)
+    require_drained(run, least=0)
+    assert f"sub_status=pilot_killed code={code}" in run.log
+    found, diag = job_error(run)
+    assert found == code
+    assert diag.startswith(number.name)
 
 
 def test_lesson_09_unsent_ranges_are_free_at_once(runner: Runner) -> None:

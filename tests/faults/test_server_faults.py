@@ -196,6 +196,22 @@ def test_softkill_drains(tmp_path: Path) -> None:
         assert len(account.with_fate("finished")) + len(account.with_fate("ready")) == 800
 
 
+def test_lesson_38_hanging_server_at_a_drain(tmp_path: Path) -> None:
+    """In a drain a call that hangs is left behind in time for the others: the job still ends."""
+    job = JOB.replace("timeout_s = 3.0", "timeout_s = 60.0") + "[drain]\ngrace_s = 12.0\n"
+    with pilot_and_server(tmp_path, job.replace("events = 80", "events = 800")) as (run, server):
+        run.wait_booked(20)
+        server.signal(signal.SIGSTOP)
+        run.process.terminate()
+        given_up = ("call left behind", "call failed")
+        eventually(lambda: any(each in run.log for each in given_up), what="a call is given up")
+        server.signal(signal.SIGCONT)
+        assert run.end(12.0) == 3
+        account = run.account()
+        assert "no time was left" not in run.log
+        assert len(account.with_fate("finished")) + len(account.with_fate("ready")) == 800
+
+
 def test_no_server_at_the_end(tmp_path: Path) -> None:
     """Without a server the end of a job is left to a later run after the time for it is over."""
     job = JOB.replace("[limits]", "[limits]\nsettle_s = 3.0")

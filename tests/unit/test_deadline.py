@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from espilot.core.deadline import Deadline, Deadlines, look_again_s, read_features, read_left
+from espilot.core.deadline import (
+    Deadline,
+    Deadlines,
+    code_of,
+    longest_call_s,
+    look_again_s,
+    read_features,
+    read_left,
+)
 from espilot.errors import UsageError
 
 NOW = 1_800_000_000.0
@@ -33,6 +41,22 @@ def test_lesson_25_second_order_does_not_restart_the_clock() -> None:
     assert deadlines.earliest() == Deadline("signal", 130.0, "SIGTERM", is_duration=True)
     deadlines.order(Deadline("signal", 110.0, "SIGUSR1", is_duration=True))
     assert deadlines.earliest() == Deadline("signal", 110.0, "SIGUSR1", is_duration=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("wall-time", 1213), ("wall_limit_secs", 1213), ("credential", 1163), ("shutdowntime", 1379)],
+)
+def test_deadline_names_its_error_code(source: str, code: int) -> None:
+    """Whose time is over tells why a job without a finished range ended."""
+    assert code_of(source) == code
+
+
+def test_calls_fit_into_the_time_left() -> None:
+    """Several calls fit one after the other, each at least a second; without an end as usual."""
+    assert longest_call_s(None) == 0.0
+    assert longest_call_s(30.0) == 7.5
+    assert longest_call_s(0.0) == 1.0
 
 
 def test_suspension_moves_durations_only() -> None:

@@ -19,9 +19,9 @@ from espilot.core.job import (
 from espilot.model import JobUpdate
 
 
-def update(tally: Tally, code: int = 0, diag: str = "") -> JobUpdate:
+def update(tally: Tally, code: int = 0, diag: str = "", *, drained: bool = False) -> JobUpdate:
     """The last word."""
-    return final_update(tally, code=code, diag=diag, core_count=4)
+    return final_update(tally, code=code, diag=diag, core_count=4, drained=drained)
 
 
 def tally(finished: int = 0, failed: int = 0, fatal: int = 0, released: int = 0) -> Tally:
@@ -99,6 +99,33 @@ def test_reason_from_outside() -> None:
         "hung for 2 h",
     )
     assert update(tally(), 1150, "hung").state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("fates", "code", "sub_status"),
+    [
+        (tally(released=3), 1201, "pilot_killed"),
+        (tally(), 1201, "pilot_killed"),
+        (tally(failed=2, released=3), 1201, "pilot_killed"),
+        (tally(finished=3, released=3), 0, "all_success"),
+        (tally(finished=3, failed=1), RECOVERABLE, "partly_failed"),
+    ],
+)
+def test_drained_job(fates: Tally, code: int, sub_status: str) -> None:
+    """A drain is the reason only of a job without any finished range."""
+    last = update(fates, 1201, "SIGTERM", drained=True)
+    assert (last.pilot_error_code, last.sub_status) == (code, sub_status)
+    assert last.state == ("finished" if fates.finished else "failed")
+    assert bool(last.pilot_error_diag) == bool(code)
+
+
+@pytest.mark.parametrize("fates", [tally(finished=3), tally(released=3)])
+def test_server_that_ends_a_job_reads_so(fates: Tally) -> None:
+    """Killed and softly killed jobs are told apart by their sub status, whatever they finished."""
+    assert update(fates, 1237, "ordered").sub_status == "pilot_killed"
+    soft = update(fates, 1237, "ordered", drained=True)
+    assert soft.sub_status == "softkilled"
+    assert soft.pilot_error_code == (0 if fates.finished else 1237)
 
 
 def test_long_reason() -> None:
