@@ -22,6 +22,14 @@ class LocalError(EspilotError):
     """This node: no space, no permission, an unusable directory."""
 
 
+class NoSpaceError(LocalError):
+    """Too little local disk space."""
+
+
+class NoDirectoryError(LocalError):
+    """A directory that cannot be made or written."""
+
+
 class ServerError(EspilotError):
     """The event server, or the way to it."""
 

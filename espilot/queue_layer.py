@@ -32,6 +32,7 @@ def queue_layer(
         "limits": _limits(queue),
         "packing": {"max_age_s": queue.stageout_gap_s} if queue.stageout_gap_s else {},
         "stageout": _stageout(queue),
+        "jobs": _jobs(queue),
         "stagein": {"access": "direct"} if _reads_directly(queue) else {},
         "endpoints": _endpoints(queue, elements, notes),
     }
@@ -62,6 +63,12 @@ def _limits(queue: QueueData) -> dict[str, Any]:
 def _stageout(queue: QueueData) -> dict[str, Any]:
     threads = queue.catchall.number("stageout_threads")
     return {"parallel": threads} if threads else {}
+
+
+def _jobs(queue: QueueData) -> dict[str, Any]:
+    """With a time floor jobs are taken until it is over."""
+    floor_s = queue.time_floor_min * 60
+    return {"at_most": 0, "floor_s": floor_s} if floor_s else {}
 
 
 def _reads_directly(queue: QueueData) -> bool:

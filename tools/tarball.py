@@ -30,10 +30,11 @@ PILOT_PY = '''\
 """The pilot under the name by which wrappers start one."""
 
 import os
-import runpy
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-runpy.run_path(os.path.join(HERE, "bin", "espilot"), run_name="__main__")
+PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "espilot")
+with open(PATH) as file:
+    # Not by runpy, which would hide the name that we were called by.
+    exec(compile(file.read(), PATH, "exec"), {"__name__": "__main__", "__file__": PATH})
 '''
 PATHS = """
 import sys  # noqa: E402

@@ -11,6 +11,7 @@ from typing import NoReturn
 from espilot import __version__
 from espilot.cli import (
     check_payload,
+    compat,
     config_command,
     drain,
     dump,
@@ -18,7 +19,9 @@ from espilot.cli import (
     explain,
     help,
     own_command,
+    page,
     recover,
+    report,
     run_command,
     server,
     status,
@@ -36,6 +39,10 @@ examples:
       how the pilot of ./espilot-work stands, alive or dead
   espilot explain 1-1795320398-1795320397-22-3
       what happened to one event range
+  espilot page
+      the same as a live page for a browser
+  espilot report > report.html
+      that page frozen, also of what a dead pilot left
   espilot drain --deadline 30s
       end a running pilot early, losing nothing
   espilot recover espilot-work
@@ -72,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
     recover.add_parser(commands).set_defaults(run=recover.run)
     status.add_parser(commands).set_defaults(run=status.run)
     explain.add_parser(commands).set_defaults(run=explain.run)
+    page.add_parser(commands).set_defaults(run=page.run)
+    report.add_parser(commands).set_defaults(run=report.run)
     dump.add_parser(commands).set_defaults(run=dump.run)
     drain.add_parser(commands).set_defaults(run=drain.run)
     config_command.add_parser(commands).set_defaults(run=config_command.run)
@@ -110,5 +119,7 @@ def code_of(error: EspilotError) -> int:
 
 
 def run() -> NoReturn:
-    """Entry point of the command `espilot`."""
+    """Entry point of the command `espilot`, and of the stock pilot whose place it takes."""
+    if compat.is_stock(sys.argv[0], sys.argv[1:]):
+        sys.exit(compat.run(sys.argv[0], sys.argv[1:]))
     sys.exit(main(sys.argv[1:]))

@@ -50,6 +50,7 @@ class Outcome:
         """Add why it ended: the error of the last job, the signals, the deadline of the drain."""
         told = self.task.get("code")
         self.code = code or (told if isinstance(told, int) else 0)
+        self.reason = self.reason or str(self.task.get("reason") or "")
         self.signal = signals[0] if signals else 0
         self.drained_by = drained_by
 

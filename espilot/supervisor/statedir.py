@@ -12,7 +12,7 @@ from typing import Any
 from espilot.adapters.disk import remove_path
 from espilot.adapters.proctree import carriers, kill_until_gone
 from espilot.adapters.state_files import read_object
-from espilot.errors import LocalError, QueueError, UsageError
+from espilot.errors import LocalError, NoDirectoryError, QueueError, UsageError
 from espilot.queue.store import refuse_remote
 
 RUNTIME_PREFIX = "espilot-"
@@ -38,7 +38,9 @@ class StateDir:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise LocalError(f"cannot make the state directory {path}: {error.strerror}") from None
+            raise NoDirectoryError(
+                f"cannot make the state directory {path}: {error.strerror}"
+            ) from None
         try:
             refuse_remote(path)
         except QueueError as error:

@@ -49,6 +49,7 @@ class ForeignJobs:
                 "failed": c.failed_total,
                 "fatal": c.fatal_total,
                 "events_finished": c.events,
+                "reason": reason if work.over or self._unreachable() else "",
                 "code": NO_SERVER if self._unreachable() else self._code,
             }
         )

@@ -1,0 +1,201 @@
+"""The settings of a pilot that a factory has started: options, environment, files, queue data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from espilot.cli.stock_options import StockCommand
+from espilot.config_files import file_layers
+from espilot.config_origin import Layer, Layered, environment_layers, merge, nest, read_word
+from espilot.errors import ConfigError, EspilotError, MessageError
+from espilot.queue_layer import queue_layer, unknown_tokens
+from espilot.wire.queuedata import QueueData, read_queue_data, read_storage_data
+
+QUEUE_FILE = "queuedata.json"
+STORAGE_FILES = ("cric_ddmendpoints.json", "ddmendpoints.json")
+SERVER = "https://pandaserver.cern.ch"
+PORT = 25443
+OWN_LABELS = ("rc_test2", "ptest")
+"""Labels that a queue under test does not change."""
+OPTION_SETTINGS = {
+    "queue": "server.site",
+    "joblabel": "server.label",
+    "resource-type": "server.resource_type",
+    "job-type": "server.job_type",
+    "lifetime": "limits.wall_s",
+    "getjobrequests": "jobs.requests",
+    "getjobfailures": "jobs.failures",
+    "stageout-attempts": "stageout.attempts",
+    "cacert": "server.ca",
+    "capath": "server.ca",
+    "output-dir": "storage",
+    "recovery-dir": "recovery_dir",
+}
+VARIABLE_SETTINGS = {
+    "PANDA_JSID": ("identity.scheduler_id", "str"),
+    "GTAG": ("identity.pilot_id", "str"),
+    "HARVESTER_ID": ("identity.harvester_id", "str"),
+    "HARVESTER_WORKER_ID": ("identity.worker_id", "int"),
+    "PANDA_HOSTNAME": ("identity.node", "str"),
+    "FACTORY_JOBID": ("identity.batch_id", "str"),
+    "K8S_JOB_ID": ("identity.batch_id", "str"),
+    "ATHENA_PROC_NUMBER": ("payload.cores", "int"),
+    "RECOVERY_DIR": ("recovery_dir", "str"),
+    "HARVESTER_PILOT_CONFIG": ("harvester.config", "str"),
+}
+LIFETIME = "PANDAPILOT_LIFETIME"
+DEFAULTS: Mapping[str, Any] = {
+    "server": {"url": f"{SERVER}:{PORT}", "label": "ptest"},
+    "jobs": {"requests": 2, "failures": 5, "at_most": 1},
+    "limits": {"wall_s": 324000.0},
+}
+"""What a stock pilot does where nobody says anything."""
+
+
+class QueueDataError(EspilotError):
+    """Queue data that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class StockSettings:
+    """The settings, the queue data if there are any, and what is to be warned of."""
+
+    layered: Layered
+    queue: QueueData | None
+    notes: tuple[str, ...]
+
+
+def read_stock_settings(
+    command: StockCommand, environ: Mapping[str, str], here: Path
+) -> StockSettings:
+    """All settings; `here` is where the factory may have put files.
+
+    Errors: `ConfigError`, `QueueDataError`.
+    """
+    name = str(command.get("queue", environ.get("ESPILOT_SERVER_SITE", "")))
+    queue, layers, notes = read_queue(here, name)
+    given = [*option_layers(command, environ, queue), *environment_layers(environ)]
+    given += [*variable_layers(environ, notes)]
+    config, instance = command.get("config"), command.get("instance", "")
+    files = file_layers(Path(config) if config else None, instance, environ)
+    layered = merge([*given, *files, *layers, Layer("stock pilot", DEFAULTS)])
+    if layered.origin("server.site") == "default":
+        raise ConfigError("-q QUEUE is missing: whose jobs are to be taken?")
+    return StockSettings(layered, queue, tuple(notes))
+
+
+def read_queue(here: Path, name: str) -> tuple[QueueData | None, list[Layer], list[str]]:
+    """Queue data from the file that a factory has left, if there is one."""
+    path = here / QUEUE_FILE
+    if not path.is_file():
+        return None, [], []
+    storages = next((here / each for each in STORAGE_FILES if (here / each).is_file()), None)
+    try:
+        queue = read_queue_data(read_text(path), name)
+        elements = {} if storages is None else read_storage_data(read_text(storages))
+    except MessageError as error:
+        raise QueueDataError(f"{here}: {error}") from error
+    layer, notes = queue_layer(queue, elements, f"queue data {path}")
+    notes += [f"catchall: nothing here knows {token:.40}" for token in unknown_tokens(queue)]
+    return queue, [layer], notes
+
+
+def read_text(path: Path) -> str:
+    """A small text file; `QueueDataError` when it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise QueueDataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def option_layers(
+    command: StockCommand, environ: Mapping[str, str], queue: QueueData | None
+) -> list[Layer]:
+    """One layer for each option that is a setting; the life time may be told by a variable."""
+    layers = []
+    if environ.get(LIFETIME):
+        wall_s = read_word(environ[LIFETIME], "float", LIFETIME)
+        layers.append(Layer(f"environment {LIFETIME}", {"limits": {"wall_s": wall_s}}))
+    for name, setting in OPTION_SETTINGS.items():
+        if name in command.values:
+            value = option_value(name, command.values[name], queue)
+            layers.append(Layer(f"option {command.given[name]}", nest({setting: value})))
+    longest_s = queue.max_time_s if queue is not None else 0
+    layers = [each for each in layers if not _is_longer(each, longest_s)]
+    if command.get("noworkerpilotstatusupdate"):
+        layers.append(Layer("option -k", {"server": {"worker_status": False}}))
+    if command.get("es-executor-type"):
+        executor = str(command.get("es-executor-type"))
+        layers.append(Layer("option --es-executor-type", {"payload": {"executor": executor}}))
+    url, origin = server_address(command, environ)
+    return [*layers, Layer(origin, {"server": {"url": url}})] if url else layers
+
+
+def option_value(name: str, value: Any, queue: QueueData | None) -> Any:
+    """The value of an option as a setting: a queue under test takes test jobs."""
+    if name == "joblabel" and queue is not None and queue.status.lower() == "test":
+        return value if value in OWN_LABELS else "test"
+    return max(0, value) if isinstance(value, int | float) else value
+
+
+def _is_longer(layer: Layer, longest_s: float) -> bool:
+    """Whether a life time goes beyond the queue's limit, which then counts."""
+    wall_s = layer.table.get("limits", {}).get("wall_s", 0.0)
+    return bool(longest_s) and wall_s > longest_s
+
+
+def variable_layers(environ: Mapping[str, str], notes: list[str]) -> list[Layer]:
+    """One layer for each variable of a factory; an unusable one is noted and does not count."""
+    layers = []
+    for variable, (setting, kind) in VARIABLE_SETTINGS.items():
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            value = read_word(text, kind, variable)
+            layer = Layer(f"environment {variable}", nest({setting: value}))
+            merge([layer])
+        except ConfigError as error:
+            notes.append(f"{error}; it does not count")
+            continue
+        layers.append(layer)
+    return layers
+
+
+def server_address(command: StockCommand, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Address of the server by the options, and the option that tells; "" when none does.
+
+    Without calls to a server (-z) it is the directory that stands for it.
+    """
+    if command.get("noserverupdate"):
+        directory = (
+            command.get("harvester-workdir")
+            or environ.get("HARVESTER_WORKDIR")
+            or command.get("workdir")
+        )
+        if not directory:
+            raise ConfigError("-z: without a server --harvester-workdir DIR must stand for it")
+        return f"harvester:{directory}", "option -z"
+    url, port = command.get("url"), command.get("port")
+    if not url and port is None and command.get("use-https", True):
+        return "", ""
+    return with_port(url or SERVER, port or PORT, https=command.get("use-https")), "option --url"
+
+
+def with_port(url: str, port: int, *, https: bool | None) -> str:
+    """The address with scheme and port, where it has none; `ConfigError` for an unusable one."""
+    text = url if "://" in url else f"https://{url}"
+    try:
+        parts = urlsplit(text)
+        own_port, host = parts.port, parts.hostname
+    except ValueError:
+        own_port, host = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(f"--url: {url!r:.60} is no address of a server")
+    scheme = parts.scheme if https is not False else "http"
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}:{own_port or port}{parts.path.rstrip('/')}"

@@ -1,0 +1,124 @@
+"""Settings of a pilot that a factory has started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from espilot.cli.stock_options import read_stock
+from espilot.cli.stock_settings import QueueDataError, StockSettings, read_stock_settings
+from espilot.errors import ConfigError
+
+QUEUE: dict[str, Any] = {"name": "Q", "corecount": 4, "maxtime": 1000, "timefloor": 0}
+
+
+def read(here: Path, line: str, **environ: str) -> StockSettings:
+    """The settings of a command line, in an environment without files of its own."""
+    config = here / "espilot.toml"
+    config.touch()
+    return read_stock_settings(read_stock([*line.split(), "--config", str(config)]), environ, here)
+
+
+def test_options_become_settings(tmp_path: Path) -> None:
+    """Each option has its setting, and is its origin."""
+    found = read(
+        tmp_path,
+        "-q Q -j user --resource-type MCORE --job-type managed -l 500 -v 3 -x 4 --url https://s "
+        "-p 1234 --stageout-attempts 7 --output-dir /out --recovery-dir /rec -k --cacert /ca",
+    ).layered
+    settings = found.settings
+    assert (settings.server.site, settings.server.label) == ("Q", "user")
+    assert (settings.server.resource_type, settings.server.job_type) == ("MCORE", "managed")
+    assert settings.limits.wall_s == 500 and settings.jobs.requests == 3
+    assert settings.jobs.failures == 4 and settings.server.url == "https://s:1234"
+    assert settings.stageout.attempts == 7 and settings.storage == "/out"
+    assert settings.recovery_dir == "/rec" and not settings.server.worker_status
+    assert settings.server.ca == "/ca"
+    assert found.origin("server.site") == "option -q"
+
+
+def test_defaults_of_a_stock_pilot(tmp_path: Path) -> None:
+    """Where nobody says anything: one job, two requests, 90 hours, the stock server."""
+    settings = read(tmp_path, "-q Q").layered.settings
+    assert settings.server.url == "https://pandaserver.cern.ch:25443"
+    assert (settings.jobs.at_most, settings.jobs.requests) == (1, 2)
+    assert settings.limits.wall_s == 324000 and settings.server.label == "ptest"
+
+
+@pytest.mark.parametrize(
+    ("options", "url"),
+    [
+        ("--url https://s:1", "https://s:1"), ("--url https://s", "https://s:25443"),
+        ("--url s", "https://s:25443"), ("--url https://s:1 --use-https False", "http://s:1"),
+        ("--url http://s:1/x/", "http://s:1/x"), ("-p 7", "https://pandaserver.cern.ch:7"),
+        ("--url http://[::1]:9", "http://[::1]:9"), ("-z -a /w", "harvester:/w"),
+        ("-z --harvester-workdir /h -a /w", "harvester:/h"),
+    ],
+)  # fmt: skip
+def test_address_of_the_server(tmp_path: Path, options: str, url: str) -> None:
+    """URL, port and scheme, or the directory that stands for the server."""
+    assert read(tmp_path, f"-q Q {options}").layered.settings.server.url == url
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """Option, environment, variables of factories, file, queue data, default: in this order."""
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE}))
+    assert read(tmp_path, "-q Q").layered.settings.payload.cores == 4
+    (tmp_path / "espilot.toml").write_text("[payload]\ncores = 5\n")
+    assert read(tmp_path, "-q Q").layered.settings.payload.cores == 5
+    variable = {"ATHENA_PROC_NUMBER": "6"}
+    assert read(tmp_path, "-q Q", **variable).layered.settings.payload.cores == 6
+    both = {**variable, "ESPILOT_PAYLOAD_CORES": "7"}
+    assert read(tmp_path, "-q Q", **both).layered.settings.payload.cores == 7
+    assert read(tmp_path, "-q Q", ESPILOT_SERVER_URL="http://e").layered.settings.server.url == (
+        "http://e"
+    )
+
+
+def test_the_shorter_life_counts(tmp_path: Path) -> None:
+    """The queue's limit holds against a longer life time, not against a shorter one."""
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE}))
+    assert read(tmp_path, "-q Q -l 5000").layered.settings.limits.wall_s == 1000
+    assert read(tmp_path, "-q Q -l 500").layered.settings.limits.wall_s == 500
+    life = {"PANDAPILOT_LIFETIME": "300"}
+    assert read(tmp_path, "-q Q -l 500", **life).layered.settings.limits.wall_s == 300
+
+
+def test_time_floor(tmp_path: Path) -> None:
+    """A time floor lets a pilot take jobs until it is over; without it there is one job."""
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE | {"timefloor": 30}}))
+    jobs = read(tmp_path, "-q Q").layered.settings.jobs
+    assert (jobs.at_most, jobs.floor_s) == (0, 1800)
+
+
+def test_names_of_the_factory(tmp_path: Path) -> None:
+    """Names and numbers of the environment are told to the server; unusable ones are noted."""
+    found = read(tmp_path, "-q Q", PANDA_JSID="js", GTAG="http://log", HARVESTER_ID="h",
+                 HARVESTER_WORKER_ID="many", PANDA_HOSTNAME="node7")  # fmt: skip
+    identity = found.layered.settings.identity
+    assert (identity.scheduler_id, identity.pilot_id) == ("js", "http://log")
+    assert (identity.harvester_id, identity.worker_id, identity.node) == ("h", 0, "node7")
+    assert any("HARVESTER_WORKER_ID" in note for note in found.notes)
+
+
+def test_a_queue_under_test_takes_test_jobs(tmp_path: Path) -> None:
+    """The label becomes `test`, but for labels of its own."""
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE | {"status": "test"}}))
+    assert read(tmp_path, "-q Q -j managed").layered.settings.server.label == "test"
+    assert read(tmp_path, "-q Q -j rc_test2").layered.settings.server.label == "rc_test2"
+
+
+def test_what_is_missing_or_bad(tmp_path: Path) -> None:
+    """No queue, no directory for -z, bad queue data: each is refused by name."""
+    with pytest.raises(ConfigError, match="-q QUEUE is missing"):
+        read(tmp_path, "-d")
+    with pytest.raises(ConfigError, match="--harvester-workdir"):
+        read(tmp_path, "-q Q -z")
+    with pytest.raises(ConfigError, match="--url"):
+        read(tmp_path, "-q Q --url ftp://x")
+    (tmp_path / "queuedata.json").write_text("[]")
+    with pytest.raises(QueueDataError, match="not a JSON object"):
+        read(tmp_path, "-q Q")
