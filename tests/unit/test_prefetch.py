@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espilot.core.prefetch import GROWTH, LARGEST_REQUEST, Prefetch
+from espilot.core.prefetch import GROWTH, LARGEST_REQUEST, Prefetch, Request
 
 
 def test_the_first_request() -> None:
@@ -71,3 +71,26 @@ def test_never_starves() -> None:
     prefetch = Prefetch(cores=1, work_ahead_s=0.0, bound=10)
     for n in range(10):
         assert prefetch.wanted(ready=0, live=9, taken=0, now=float(n)) == 1
+
+
+def test_long_answers_are_asked_for_early() -> None:
+    """With answers that take 100 s there is work for 150 s left when more is asked for."""
+    prefetch = Prefetch(cores=2, work_ahead_s=2.0, bound=10**6, largest=10**6)
+    taken, now = 0, 0.0
+    for _ in range(6):
+        asked = prefetch.wanted(ready=0, live=0, taken=taken, now=now, round_trip_s=100.0)
+        taken, now = taken + 1000, now + 100.0  # ten a second
+    assert asked == 10 * 302
+    assert prefetch.wanted(ready=1511, live=0, taken=taken, now=now, round_trip_s=100.0) == 0
+    assert prefetch.wanted(ready=1510, live=0, taken=taken, now=now, round_trip_s=100.0) > 0
+
+
+def test_request_lasts_until_its_answer() -> None:
+    """Asked again, a request stays the same one, and its duration is that of all calls together."""
+    request = Request()
+    assert (request.n, request.round_trip_s) == (0, 0.0)
+    request.begin(5, 10.0)
+    request.begin(9, 20.0)
+    assert request.n == 5
+    request.end(40.0)
+    assert (request.n, request.round_trip_s) == (0, 30.0)
