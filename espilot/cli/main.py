@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from espilot import __version__
 from espilot.cli import (
+    bundle,
     check_payload,
     compat,
     config_command,
@@ -47,6 +48,8 @@ examples:
       end a running pilot early, losing nothing
   espilot recover espilot-work
       go on with what a killed or drained run left
+  espilot bundle
+      one archive for support, secrets removed
   espilot server --task etc/jobs/zmumu.toml
       only the built-in event server, for pilots elsewhere
   espilot check-payload -- ./my-payload
@@ -84,6 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     dump.add_parser(commands).set_defaults(run=dump.run)
     drain.add_parser(commands).set_defaults(run=drain.run)
     config_command.add_parser(commands).set_defaults(run=config_command.run)
+    bundle.add_parser(commands).set_defaults(run=bundle.run)
     server.add_parser(commands).set_defaults(run=server.run)
     check_payload.add_parser(commands).set_defaults(run=check_payload.run)
     help.add_parser(commands).set_defaults(run=help.run)
