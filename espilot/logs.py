@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ class Log:
             raise ValueError(f"unknown log action {action!r}")
         job = "" if self.job is None else f" job={self.job}"
         data = "".join(f" {key}={quote(value)}" for key, value in fields.items())
+        facts = {"role": self.role, "action": action, "job": self.job, "fields": fields}
         self._logger.log(level, "%s[%d]%s action=%s %s%s", self.role, os.getpid(), job, action,
-                         message, data)  # fmt: skip
+                         message, data, extra={"espilot": facts})  # fmt: skip
 
 
 def quote(value: Any) -> str:
@@ -69,10 +71,18 @@ class LineFormatter(logging.Formatter):
         return f"{stamp}.{int(record.msecs):03d}Z {level} {record.getMessage()}"
 
 
-def open_log(role: str, path: Path | None, *, errors_to_stderr: bool = False) -> Log:
+def open_log(
+    role: str,
+    path: Path | None,
+    *,
+    errors_to_stderr: bool = False,
+    also: logging.Handler | None = None,
+) -> Log:
     """The log of this process: to `path` (or stderr), and warnings also to stderr if asked.
 
-    Opened again, it takes the place of the former one: no line is written twice.
+    A file that was moved away is made anew, so logs can be rotated at any time. `also` gets each
+    record with its facts in the attribute `espilot`. Opened again, it takes the place of the
+    former one: no line is written twice.
     """
     logger = logging.getLogger(f"espilot.{role}.{os.getpid()}")
     for former in logger.handlers[:]:
@@ -81,7 +91,7 @@ def open_log(role: str, path: Path | None, *, errors_to_stderr: bool = False) ->
     logger.propagate = False
     logger.setLevel(logging.INFO)
     handler: logging.Handler = (
-        logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
+        logging.StreamHandler(sys.stderr) if path is None else WatchedFileHandler(path)
     )
     handlers = [handler]
     if errors_to_stderr and path is not None:
@@ -91,4 +101,6 @@ def open_log(role: str, path: Path | None, *, errors_to_stderr: bool = False) ->
     for each in handlers:
         each.setFormatter(LineFormatter())
         logger.addHandler(each)
+    if also is not None:
+        logger.addHandler(also)
     return Log(role, logger)

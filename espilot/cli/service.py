@@ -17,11 +17,17 @@ from espilot.cli.summary import say_end, summarise, tell
 from espilot.config import Settings
 from espilot.config_files import SYSTEM_FILE, read_layered
 from espilot.errors import ConfigError, LocalError
-from espilot.logs import Log, open_log
+from espilot.logs import Log
 from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.resume import has_live, note_run, prepare_state
-from espilot.supervisor.service import Notifier, Service, open_notifier
+from espilot.supervisor.service import (
+    Notifier,
+    Service,
+    journal_name,
+    open_notifier,
+    open_service_log,
+)
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
 from espilot.view.look import Look
@@ -124,6 +130,7 @@ def context_of(
         server_url=settings.server.url,
         jobdir=directory,
         at_server=True,
+        journal=journal_name(settings.service.journal, args.instance, os.environ),
     )
 
 
@@ -141,7 +148,7 @@ def supervise(
     context: Context, notifier: Notifier, reread: Callable[[], Settings], instance: str
 ) -> Outcome:
     """Run the pilot, and tell the service manager how it goes."""
-    log = open_log("supervisor", context.log_file, errors_to_stderr=True)
+    log = open_service_log(context)
     with exporting(context, instance, log) as also:
         service = Service(notifier, log, settings=context.settings, reread=reread, also=also)
         supervisor = Supervisor(context, log, on_progress=lambda snapshot: None, attendant=service)

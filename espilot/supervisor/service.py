@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from espilot.adapters.journal import JournalHandler, stderr_is_journal
 from espilot.adapters.sdnotify import Notifier as Notifier
 from espilot.adapters.sdnotify import open_notifier as open_notifier
 from espilot.config import Settings
 from espilot.core.reload import Change, plan_reload
 from espilot.core.vigil import Vigil
 from espilot.errors import EspilotError
-from espilot.logs import Log
+from espilot.logs import Log, open_log
 from espilot.view.look import Look
 from espilot.view.status_line import status_line
+from espilot.workers.context import Context
+
+
+def journal_name(choice: str, instance: str, environ: Mapping[str, str]) -> str:
+    """Our name in the journal, as the setting `service.journal` wants; "" to stay out of it."""
+    wanted = choice == "yes" or (choice == "auto" and stderr_is_journal(environ))
+    return f"espilot-{instance or '0'}" if wanted else ""
+
+
+def open_service_log(context: Context) -> Log:
+    """The supervisor's log: file and journal, or file and warnings to stderr."""
+    journal = JournalHandler(context.journal) if context.journal else None
+    return open_log(
+        "supervisor", context.log_file, errors_to_stderr=not context.journal, also=journal
+    )
 
 
 class Service:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from espilot.adapters.control import ControlLink, Doorbells
+from espilot.adapters.journal import JournalHandler
 from espilot.adapters.loop import Loop
 from espilot.adapters.process import guard_against_orphanhood
 from espilot.adapters.story import NAME as STORY_NAME
@@ -51,7 +52,8 @@ class Child:
         self.role = role
         self.context = context
         self.settings = context.settings
-        self.log = open_log(role, context.log_file)
+        journal = JournalHandler(context.journal) if context.journal else None
+        self.log = open_log(role, context.log_file, also=journal)
         self._lock = hold_shared(context)
         self.queue = Queue(context.queue)
         self.loop = Loop()

@@ -15,7 +15,8 @@ class Context:
 
     `origin` is the state directory with the built-in server's database, where it is another one;
     `jobs`: whether further jobs are taken after the one that was found; `at_server`: they are
-    those of a foreign server, of whatever task.
+    those of a foreign server, of whatever task. `journal` is our name in the machine's journal,
+    "" when nothing is logged there.
     """
 
     workdir: Path
@@ -29,6 +30,7 @@ class Context:
     origin: Path | None = None
     jobs: bool = True
     at_server: bool = False
+    journal: str = ""
 
     @property
     def queue(self) -> Path:
@@ -94,6 +96,7 @@ class Context:
             "origin": str(self.origin) if self.origin else None,
             "jobs": self.jobs,
             "at_server": self.at_server,
+            "journal": self.journal,
         }
         path.write_text(json.dumps(fields))
 

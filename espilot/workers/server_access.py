@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from espilot.adapters.harvester import HarvesterServer
@@ -25,6 +26,9 @@ from espilot.workers.access_point import access_point
 from espilot.workers.beside_harvester import open_access_point
 from espilot.workers.context import Context
 
+PROXY_CREDENTIAL, TOKEN_CREDENTIAL = "x509up", "panda.token"
+"""Names of the credentials in the drop-in that we ship."""
+
 
 class ServerAccess:
     """Opens connections that share what was found out about the server."""
@@ -35,7 +39,7 @@ class ServerAccess:
         self._patience = Patience(server.timeout_s, server.connect_timeout_s)
         self._pilot = describe_pilot(context)
         self._choice = DialectChoice(server.dialect)
-        self.credentials = find_credentials(_given(server), os.environ)
+        self.credentials = find_credentials(_given(server, os.environ), os.environ)
         self._harvester = _open_harvester(context)
         harvester = context.settings.harvester if self._harvester is not None else None
         self.poll_s = harvester.poll_s if harvester else server.retry_min_s
@@ -95,11 +99,17 @@ def _open_harvester(context: Context) -> HarvesterServer | None:
     )
 
 
-def _given(server: ServerConfig) -> Credentials:
-    """What the settings name."""
+def _given(server: ServerConfig, environ: Mapping[str, str]) -> Credentials:
+    """What the settings name, else what the service manager gave us (LoadCredential)."""
+    directory = environ.get("CREDENTIALS_DIRECTORY", "")
+    loaded = {
+        name: Path(directory, name)
+        for name in (PROXY_CREDENTIAL, TOKEN_CREDENTIAL)
+        if directory and Path(directory, name).is_file()
+    }
     return Credentials(
-        proxy=Path(server.x509_proxy) if server.x509_proxy else None,
-        token=Path(server.token_file) if server.token_file else None,
+        proxy=Path(server.x509_proxy) if server.x509_proxy else loaded.get(PROXY_CREDENTIAL),
+        token=Path(server.token_file) if server.token_file else loaded.get(TOKEN_CREDENTIAL),
         origin=server.token_origin,
         ca=Path(server.ca) if server.ca else None,
     )

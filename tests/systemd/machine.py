@@ -100,8 +100,12 @@ class Machine:
                 raise AssertionError(f"not in {within_s:g} s: {what}; {self._tail()}")
             time.sleep(0.05)
 
+    def log(self) -> str:
+        """What PID 1 wrote to its console."""
+        return self._log.read_text(errors="replace")
+
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-3000:]
+        return self.log()[-3000:]
 
     def enter(self, *argv: str) -> list[str]:
         """The command line that runs something in the machine."""
