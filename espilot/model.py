@@ -96,6 +96,11 @@ class DoneRange:
         """Bytes of all its outputs."""
         return sum(output.size_bytes for output in self.outputs)
 
+    @property
+    def cost_s(self) -> float:
+        """The CPU seconds that it took; the wall seconds where the payload did not tell."""
+        return float(self.wall_s or 0.0) if self.cpu_s is None else float(self.cpu_s)
+
 
 @dataclass(frozen=True, slots=True)
 class FailedRange:
@@ -138,7 +143,6 @@ class Job:
     input_lfns: tuple[str, ...] = ()
     event_service: bool = True
     definition: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
 
     @property
     def kind(self) -> str:

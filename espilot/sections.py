@@ -24,6 +24,11 @@ class PayloadConfig:
     setup: str = setting(
         "", "Command that runs the transformation of a job, which it gets as further arguments."
     )
+    container: str = setting(
+        "",
+        "Command that runs the payload in a container, with {mount} and {env} where its places and "
+        "variables go: apptainer exec --bind {mount} IMAGE.",
+    )
     cores: int = setting(1, "Processes that work at the same time.")
     output_limit_bytes: int = setting(500 * 10**9, "Largest single output file.")
     stdout_limit_bytes: int = setting(2 * 2**30, "Largest stdout or stderr of the payload.")
@@ -60,6 +65,9 @@ class PackingConfig:
     max_ranges: int = setting(500, "Ranges in one archive.")
     max_bytes: int = setting(2 * 10**9, "Bytes in one archive.")
     max_age_s: float = setting(600.0, "Longest time that an output waits to be packed.")
+    risk_cpu_min: float = setting(
+        120.0, "CPU minutes of work in outputs that wait to be packed; 0 means no limit."
+    )
     unpack: bool = setting(
         False, "When a local run is finished, unpack all outputs below WORKDIR/outputs."
     )
@@ -70,6 +78,11 @@ class StageoutConfig:
     """[stageout]: uploads."""
 
     parallel: int = setting(2, "Uploads at the same time.")
+    waiting_bytes: int = setting(
+        4 * 10**9,
+        "Archives that wait for the storage, in bytes, beyond which no more are made; with as much "
+        "again in outputs no ranges are handed out; 0 means no limit.",
+    )
     attempts: int = setting(3, "Tries of one upload within one stage-out.")
     retry_min_s: float = setting(1.0, "Shortest pause between two tries.")
     retry_max_s: float = setting(60.0, "Longest pause between two tries.")

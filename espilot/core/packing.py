@@ -3,6 +3,8 @@
 Rules:
 * An archive is full when it has `max_ranges` ranges, or when the next output in order would take
   it over `max_bytes`. Full archives are packed at once.
+* So is everything when the work in it reaches `risk_cpu_min`: what a dying node would lose is
+  bounded however small or young the outputs are.
 * What is not full waits until its oldest output is `max_age_s` old, or until a flush.
 * Order is kept: ranges leave the backlog as they came, none overtakes another.
 * An output larger than `max_bytes` goes alone; it is never refused here.
@@ -26,6 +28,8 @@ class Trigger(Enum):
     """It has the largest number of ranges."""
     BYTES = "bytes"
     """It has the largest size, or the next output would make it larger."""
+    RISK = "risk"
+    """The work in all outputs that wait would cost too much to do again."""
     AGE = "age"
     """Its oldest output has waited long enough."""
     FLUSH = "flush"
@@ -48,12 +52,13 @@ class Plan:
 class Backlog:
     """The ranges that wait to be packed, in order of arrival; no operation walks all of them."""
 
-    __slots__ = ("_ages", "_rows", "_size_bytes")
+    __slots__ = ("_ages", "_cost_s", "_rows", "_size_bytes")
 
     def __init__(self) -> None:
-        self._rows: dict[str, tuple[int, float]] = {}
+        self._rows: dict[str, tuple[int, float, float]] = {}
         self._ages: list[tuple[float, str]] = []
         self._size_bytes = 0
+        self._cost_s = 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -66,12 +71,18 @@ class Backlog:
         """Bytes of all outputs that wait."""
         return self._size_bytes
 
-    def add(self, range_id: str, size_bytes: int, done_at: float) -> None:
-        """Append a range; one that already waits stays as it is."""
+    @property
+    def cost_s(self) -> float:
+        """CPU seconds of work in all outputs that wait."""
+        return self._cost_s
+
+    def add(self, range_id: str, size_bytes: int, done_at: float, cost_s: float = 0.0) -> None:
+        """Append a range of `cost_s` CPU seconds; one that already waits stays as it is."""
         if range_id in self._rows:
             return
-        self._rows[range_id] = (size_bytes, done_at)
+        self._rows[range_id] = (size_bytes, done_at, cost_s)
         self._size_bytes += size_bytes
+        self._cost_s += cost_s
         heapq.heappush(self._ages, (done_at, range_id))
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -80,10 +91,12 @@ class Backlog:
             row = self._rows.pop(range_id, None)
             if row is not None:
                 self._size_bytes -= row[0]
+                # A sum of fractions that are taken away again is not quite 0.
+                self._cost_s = self._cost_s - row[2] if self._rows else 0.0
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield (id, bytes) in order of arrival."""
-        for range_id, (size_bytes, _) in self._rows.items():
+        for range_id, (size_bytes, _, _) in self._rows.items():
             yield range_id, size_bytes
 
     def oldest(self) -> float | None:
@@ -106,10 +119,12 @@ def choose(backlog: Backlog, config: PackingConfig, *, now: float, flush: bool) 
     due_at = oldest + config.max_age_s
     ageing = now >= due_at or oldest > now
     full = len(backlog) >= config.max_ranges or backlog.size_bytes >= config.max_bytes
-    if not (flush or ageing or full):
+    costly = 0 < config.risk_cpu_min * 60.0 <= backlog.cost_s
+    if not (flush or ageing or full or costly):
         return Plan(deadline=due_at)
     ids, trigger = _first_archive(backlog, config)
-    return Plan(ids, trigger or (Trigger.FLUSH if flush else Trigger.AGE))
+    rest = Trigger.FLUSH if flush else Trigger.RISK if costly else Trigger.AGE
+    return Plan(ids, trigger or rest)
 
 
 def _first_archive(

@@ -96,7 +96,7 @@ def handle(life: Life, event: Event) -> tuple[Life, tuple[Effect, ...]]:
 def channel_mode(life: Life, *, draining: bool, storage: str) -> tuple[str, str]:
     """What the dispatcher shall do with the channel, and the reason for a *no more*.
 
-    `storage` is `ok`, `trouble` or `given-up`.
+    `storage` is `ok`, `behind`, `trouble` or `given-up`.
     """
     if life in (Life.BINDING, Life.RUNNING):
         if draining:

@@ -27,6 +27,11 @@ class Packing:
         self._rows: dict[str, DoneRange] = {}
         self._seen = 0
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all outputs that wait."""
+        return self._backlog.size_bytes
+
     def hasten(self, max_age_s: float) -> None:
         """From now on no output waits longer than this."""
         self._config = replace(self._config, max_age_s=min(max_age_s, self._config.max_age_s))
@@ -36,7 +41,7 @@ class Packing:
         done, self._seen = self._queue.done(self._seen)
         for row in done:
             self._rows[row.id] = row
-            self._backlog.add(row.id, row.size_bytes, row.done_at)
+            self._backlog.add(row.id, row.size_bytes, row.done_at, row.cost_s)
 
     def choose(self, *, now: float, flush: bool) -> Plan:
         """The next archive, or when it will be due (Unix time)."""
@@ -68,6 +73,10 @@ def flush_wanted(counts: Counts, phase: str, bound: int) -> bool:
 
     So it is when the job ends, and when the bound on live ranges stops the fetching.
     """
+    return ends(counts, phase) or counts.live >= bound
+
+
+def ends(counts: Counts, phase: str) -> bool:
+    """Whether no more outputs come."""
     idle = counts.ready == 0 and counts.sent == 0
-    ending = phase in (Phase.SETTLING, Phase.ENDING) or (phase == Phase.EXHAUSTED and idle)
-    return ending or counts.live >= bound
+    return phase in (Phase.SETTLING, Phase.ENDING) or (phase == Phase.EXHAUSTED and idle)

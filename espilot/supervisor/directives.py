@@ -24,8 +24,9 @@ Directive = Serve | Work | Ship
 class Wanted:
     """What the directives follow from, besides the payload.
 
-    `storage` is `ok`, `trouble` or `given-up`; `ending` is why the job ends, or (0, ""). `over` is
-    why no further job is taken; at a foreign server (`at_server`) the end of one job is no reason.
+    `storage` is `ok`, `behind`, `trouble` or `given-up`; `ending` is why the job ends, or (0, "").
+    `over` is why no further job is taken; at a foreign server (`at_server`) the end of one job is
+    no reason.
     """
 
     panda_id: int

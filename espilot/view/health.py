@@ -62,6 +62,9 @@ def of_storage(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
         text = f"The storage does not take outputs: {reason}."
         kept = "Check its credentials, space and address; outputs are kept for when it recovers."
         yield Finding("bad" if s.storage.state == "given-up" else "warn", text, kept)
+    if s.storage.state == "behind":
+        text = f"The storage is slower than the payload: {s.storage.reason}."
+        yield Finding("warn", text, "It goes on by itself; more uploads at a time may help.")
     if s.running and s.stageout.lag_s > LATE_S:
         lag = duration_text(s.stageout.lag_s)
         text = f"The oldest output waits for the storage since {lag}."
@@ -102,7 +105,7 @@ def of_failures(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
         text = f"{plural(n, 'range')} failed: {diag} (code {code})."
         yield Finding("warn", text, f"One of them: espilot explain {example} {s.places.state_dir}")
     if chronicle.returned:
-        text = f"{plural(chronicle.returned, 'range')} had to be taken back and handed out again."
+        text = f"{chronicle.returned:,} times a range was taken back, to be handed out again."
         yield Finding("note", text)
 
 
@@ -112,7 +115,7 @@ def of_limits(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
         share = share_of(resource)
         if share is not None and share >= NEAR_LIMIT:
             level = "bad" if share >= 1 else "warn"
-            text = f"{resource.name.capitalize()} is at {share:.0%} of its limit."
+            text = f"{resource.name[:1].upper()}{resource.name[1:]} is at {share:.0%} of its limit."
             yield Finding(level, text, "The limits are in the section [limits] of the settings.")
 
 
@@ -130,7 +133,7 @@ def of_server(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
             text = f"The server has not answered for {duration_text(silent_s)}."
             yield Finding("bad", text, "Check its address and the credentials; see the log.")
         else:
-            yield Finding("ok", f"The server answered {duration_text(silent_s)} ago.")
+            yield Finding("ok", f"The server answered {silent_s:.0f} s ago.")
 
 
 def of_verdicts(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:

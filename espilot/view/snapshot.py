@@ -48,7 +48,7 @@ class StageoutView:
 
 @dataclass(frozen=True, slots=True)
 class StorageHealthView:
-    """`ok`, `trouble`, `given-up`, or "" when nobody knows."""
+    """`ok`, `behind`, `trouble`, `given-up`, or "" when nobody knows."""
 
     state: str = ""
     reason: str = ""

@@ -112,7 +112,11 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class StorageHealth:
-    """`state` is `ok`, `trouble` (take no more ranges) or `given-up` (tell the clients)."""
+    """The state of the storage, and why.
+
+    It is `ok`; `behind`: it takes outputs too slowly, or `trouble`: it takes none (take no more
+    ranges); or `given-up` (tell the clients).
+    """
 
     TYPE: ClassVar[str] = "storage-health"
     state: str

@@ -18,17 +18,19 @@ from espilot.adapters.archive import (
 )
 from espilot.adapters.outputs import OutputInspector, remove
 from espilot.core.pace import Rate
+from espilot.core.pressure import Pressure
 from espilot.core.retry import Backoff
 from espilot.core.storage_choice import Route, StorageChoice
 from espilot.core.storage_trouble import (
     StageoutFailed,
     StageoutSucceeded,
+    State,
     StorageTrouble,
     TimePassed,
 )
 from espilot.errors import EspilotError, OutputError, StorageFatal, StorageRetryable
 from espilot.model import Archive, ArchiveState, DoneRange, Job
-from espilot.pipeline.packing import Packing, flush_wanted
+from espilot.pipeline.packing import Packing, ends, flush_wanted
 from espilot.wire.messages import Ship, StorageHealth
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
@@ -73,8 +75,10 @@ class StageoutWorker:
             child.settings.payload.output_limit_bytes,
         )
         self._packing = Packing(child.queue, child.settings.packing)
-        self._sealing = False
+        self._sealing = self._hastened = False
         self._seal_not_before = 0.0
+        self._pressure = Pressure(self._config.waiting_bytes)
+        self._told = "ok"
         self._uploads: dict[str, Upload] = {}
         self._trouble = StorageTrouble(
             give_up_after=self._config.give_up_after, storage_wait_s=self._config.storage_wait_s
@@ -90,13 +94,22 @@ class StageoutWorker:
         if record is not None and record.unasked:
             return  # its archives may be nobody's any more
         self._packing.refresh()
-        self._pack()
+        self._pack(*self._weigh())
         self._upload()
         self._clean()
         self._handle_trouble(TimePassed())
 
+    def _weigh(self) -> tuple[int, bool]:
+        """Bytes of the archives that wait for the storage; whether what waits is too much."""
+        archives = self.child.queue.archives()
+        held_bytes = sum(archive.size_bytes for archive in archives) + self._packing.size_bytes
+        self._pressure.observe(held_bytes)
+        packed = [a.size_bytes for a in archives if a.state is ArchiveState.PACKED]
+        return sum(packed), not self._pressure.is_open
+
     def _hasten(self, ship: Ship) -> None:
         self._packing.hasten(ship.max_age_s)
+        self._hastened = True
         self.look()
 
     def _measure(self, rate: Rate, size_bytes: int, began: float) -> None:
@@ -107,11 +120,15 @@ class StageoutWorker:
 
     # -- packing --------------------------------------------------------------------------------
 
-    def _pack(self) -> None:
+    def _pack(self, waiting_bytes: int, pressed: bool) -> None:
         if self._sealing or time.monotonic() < self._seal_not_before:
             return
         counts, phase = self.child.queue.counts(), self.child.queue.phase()
-        flush = flush_wanted(counts, phase, self.child.settings.limits.live_ranges)
+        over = self._hastened or ends(counts, phase)
+        if not over and self._pressure.packing_waits(waiting_bytes):
+            return
+        bound = self.child.settings.limits.live_ranges
+        flush = pressed or flush_wanted(counts, phase, bound)
         plan = self._packing.choose(now=time.time(), flush=flush)
         record = self.child.queue.job()
         if not plan.ids or record is None:
@@ -241,10 +258,15 @@ class StageoutWorker:
     def _handle_trouble(
         self, event: StageoutSucceeded | StageoutFailed | TimePassed, reason: str = ""
     ) -> None:
-        if self._trouble.handle(event, time.monotonic()):
-            state = self._trouble.state.value
+        self._trouble.handle(event, time.monotonic())
+        sick = self._trouble.state is not State.OK
+        state = self._trouble.state.value
+        if not sick and not self._pressure.is_open:
+            state, reason = "behind", self._pressure.reason
+        if state != self._told:
+            self._told = state
             self.child.log.warning("storage", "storage health changed", state=state, reason=reason)
-            self.child.facts["trouble"] = int(state != "ok")
+            self.child.facts["trouble"] = int(sick)
             self.child.send(StorageHealth(state, reason))
 
     # -- deleting -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from espilot.core.packing import Backlog, Plan, Trigger, choose
 CONFIG = PackingConfig(max_ranges=3, max_bytes=100, max_age_s=60.0)
 
 
-def backlog_of(*rows: tuple[str, int, float]) -> Backlog:
+def backlog_of(*rows: tuple[str, int, float] | tuple[str, int, float, float]) -> Backlog:
     backlog = Backlog()
     for row in rows:
         backlog.add(*row)
@@ -75,6 +76,27 @@ def test_clock_set_back() -> None:
     """An output from the future is due now, instead of waiting for the clock to catch up."""
     backlog = backlog_of(("a", 1, 5000.0))
     assert choose(backlog, CONFIG, now=1000.0, flush=False) == Plan(("a",), Trigger.AGE)
+
+
+def test_work_at_risk() -> None:
+    """However few and young the outputs are, so much CPU time in them makes an archive."""
+    config = PackingConfig(max_ranges=100, max_bytes=1000, max_age_s=600.0, risk_cpu_min=2.0)
+    backlog = backlog_of(("a", 1, 0.0, 60.0), ("b", 1, 0.0, 59.0))
+    assert choose(backlog, config, now=0.0, flush=False) == Plan(deadline=600.0)
+    backlog.add("c", 1, 0.0, 1.0)
+    assert choose(backlog, config, now=0.0, flush=False) == Plan(("a", "b", "c"), Trigger.RISK)
+    backlog.remove(("a",))
+    assert choose(backlog, config, now=0.0, flush=False) == Plan(deadline=600.0)
+    no_limit = replace(config, risk_cpu_min=0.0)
+    backlog.add("d", 1, 0.0, 1e9)
+    assert choose(backlog, no_limit, now=0.0, flush=False) == Plan(deadline=600.0)
+
+
+def test_work_sums_to_nothing() -> None:
+    """Fractions that were added and taken away again leave no work behind."""
+    backlog = backlog_of(*((str(k), 1, 0.0, 0.1) for k in range(10)))
+    backlog.remove([str(k) for k in range(10)])
+    assert backlog.cost_s == 0.0
 
 
 def test_add_twice_counts_once() -> None:
