@@ -21,7 +21,7 @@ from espilot.executors.stagein import Failure, StageIn
 from espilot.executors.stageout import STAGEOUT_FAILED, StageOut, check_outputs
 from espilot.logs import Log
 from espilot.model import Job, JobOutcome
-from espilot.supervisor.payload import payload_environment
+from espilot.supervisor.payload import container_of, payload_environment
 from espilot.supervisor.transformation import command_of, parameters_of
 from espilot.wire.jobfiles import (
     read_endpoints_out,
@@ -177,7 +177,8 @@ class Execution:
     def _run_payload(self, argv: list[str]) -> PayloadEnd:
         env = payload_environment(self._context, self._epoch, "", self._run_id)
         self._log.info("start", "the payload of the job starts", command=argv[0])
-        end = run_payload(argv, self._directory, env)
+        inside = container_of(self._context, self._directory, "", env)
+        end = run_payload([*inside, *argv], self._directory, env)
         self._course.exit_code = end.exit_code
         self._log.info("reap", "the payload of the job ended", exit_code=end.exit_code)
         return end

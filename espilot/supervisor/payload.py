@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espilot.adapters import process
@@ -22,11 +22,12 @@ from espilot.adapters.proctree import (
     members,
 )
 from espilot.adapters.state_files import read_job
-from espilot.config import PayloadConfig, Settings, credential_variables
+from espilot.config import PayloadConfig, Settings, credential_variables, split_input
 from espilot.errors import ConfigError, LocalError
 from espilot.supervisor import launcher
+from espilot.supervisor.container import container_prefix
 from espilot.supervisor.payload_names import stock_names
-from espilot.supervisor.roles import python_environment
+from espilot.supervisor.roles import PACKAGE_ROOT, python_environment
 from espilot.supervisor.statedir import note_payload
 from espilot.supervisor.transformation import event_command, replace_all
 from espilot.workers.context import Context
@@ -56,15 +57,16 @@ class PayloadProcess:
         self._result = self.directory / ".result.json"
         self._config = context.settings.payload
         is_event = kind == "event"
+        env = payload_environment(context, epoch, channel, self.run_id)
+        inside = container_of(context, self.directory, channel, env)
         argv = launcher.command(
-            event_argv(context, channel) if is_event else executor_command(context, epoch),
+            event_argv(context, channel, inside) if is_event else executor_command(context, epoch),
             directory=self.directory,
             result=self._result,
             death_fd=death_fd,
             grace_s=self._config.term_grace_s,
             remove=[Path(f"/tmp/zmq_{channel}"), context.runtime],
         )
-        env = payload_environment(context, epoch, channel, self.run_id)
         if not is_event:
             env = executor_environment(self.run_id)
         elif fetches(context):
@@ -189,15 +191,36 @@ def payload_command(context: Context, channel: str) -> list[str]:
     return argv
 
 
+def container_of(
+    context: Context, directory: Path, channel: str, env: Mapping[str, str]
+) -> list[str]:
+    """What runs the payload in a container: it sees its work, the channel, inputs, our package."""
+    inputs = [context.jobdir / split_input(text)[0] for text in context.settings.task.inputs]
+    places = [context.workdir, context.jobdir, *(path.parent for path in inputs), PACKAGE_ROOT]
+    places += [Path(f"/tmp/zmq_{channel}")] if channel else []
+    return container_prefix(
+        context.settings.payload.container,
+        directory=directory,
+        workdir=context.workdir,
+        places=places,
+        env=env,
+    )
+
+
 def fetches(context: Context) -> bool:
     """Whether inputs are brought here before the payload of the present event job starts."""
     job = read_job(context.job_file)
     return job is not None and bool(inputs_to_fetch(context, job))
 
 
-def event_argv(context: Context, channel: str) -> list[str]:
-    """The command of an event job's payload, behind its stage-in if there is one."""
+def event_argv(context: Context, channel: str, inside: Sequence[str] = ()) -> list[str]:
+    """The command of an event job's payload, behind its stage-in if there is one.
+
+    `inside` is what runs it in a container: of a payload without protocol each of its commands.
+    """
     argv = payload_command(context, channel)
+    place = argv.index("--") + 1 if context.settings.payload.exec else 0
+    argv[place:place] = inside
     if not fetches(context):
         return argv
     context_file = note_context(context)

@@ -9,6 +9,7 @@ from espilot.adapters.disk import free_bytes
 from espilot.core.space import refuse_start
 from espilot.errors import NoDirectoryError, NoSpaceError, StorageFatal
 from espilot.payload.template import parse_template
+from espilot.supervisor.container import container_words
 from espilot.supervisor.payload import payload_command
 from espilot.workers.access_point import access_point, require_shared
 from espilot.workers.context import Context
@@ -52,6 +53,7 @@ def check_payload(context: Context) -> None:
     A job from a server may bring its own.
     """
     payload = context.settings.payload
+    container_words(payload.container)
     if context.server_url and not payload.command and not payload.exec:
         return
     payload, task = context.settings.payload, context.settings.task
