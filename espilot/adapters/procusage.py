@@ -10,15 +10,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def pss_bytes(pids: Iterable[int]) -> int | None:
-    """Sum of the proportional set sizes; None when one of them may not be read."""
-    total = 0
+def memory_shares(pids: Iterable[int]) -> tuple[int, int] | None:
+    """Sums of the proportional set sizes, and of what is in swap; None when one may not be read."""
+    pss = swap = 0
     for pid in pids:
         fields = _fields(f"/proc/{pid}/smaps_rollup")
         if fields is None:
             return None
-        total += fields.get("Pss", 0) * 1024
-    return total
+        pss += fields.get("Pss", 0) * 1024
+        swap += fields.get("SwapPss", fields.get("Swap", 0)) * 1024
+    return pss, swap
+
+
+def pss_bytes(pids: Iterable[int]) -> int | None:
+    """Sum of the proportional set sizes; None when one of them may not be read."""
+    shares = memory_shares(pids)
+    return None if shares is None else shares[0]
 
 
 def io_bytes(pids: Iterable[int]) -> tuple[int, int]:

@@ -54,7 +54,12 @@ class Cause:
 
 def code_of(source: str) -> int:
     """The pilot error code of a deadline, by who has set it."""
-    codes = {"wall-time": WALL_TIME, "wall_limit_secs": WALL_TIME, "credential": NO_PROXY}
+    codes = {
+        "wall-time": WALL_TIME,
+        "wall_limit_secs": WALL_TIME,
+        "cpu_limit_secs": WALL_TIME,
+        "credential": NO_PROXY,
+    }
     return codes.get(source, PREEMPTED)
 
 
@@ -131,12 +136,12 @@ def read_features(
     ends: dict[str, float] = {}
     warnings: list[str] = []
     for key, table in (("shutdowntime", machine), ("shutdowntime_job", job)):
-        end = _number_of(key, table, warnings)
+        end = number_of(key, table, warnings)
         if end is not None:
             ends[key] = end
-    limit_s = _number_of("wall_limit_secs", job, warnings)
+    limit_s = number_of("wall_limit_secs", job, warnings)
     if limit_s:
-        start = _number_of("jobstart_secs", job, warnings)
+        start = number_of("jobstart_secs", job, warnings)
         if start is not None and not 0 < start <= started_unix + 60.0:
             warnings.append(f"jobstart_secs {start:.0f} is after our start, which is taken instead")
             start = None
@@ -153,14 +158,15 @@ def look_again_s(
 ) -> float:
     """How soon the features are read again: a shutdown may be told `grace_secs` ahead only."""
     graces = [
-        _number_of(key, table, [])
+        number_of(key, table, [])
         for key, table in (("grace_secs", machine), ("grace_secs_job", job))
     ]
     shortest_s = min((each for each in graces if each), default=math.inf)
     return min(usual_s, max(1.0, shortest_s / 4.0))
 
 
-def _number_of(key: str, table: Mapping[str, str], warnings: list[str]) -> float | None:
+def number_of(key: str, table: Mapping[str, str], warnings: list[str]) -> float | None:
+    """The number under a key; None without one, and with a warning where it is none."""
     text = table.get(key)
     if text is None or not text.strip():
         return None

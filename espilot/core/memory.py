@@ -14,18 +14,30 @@ from espilot.model import Verdict
 
 OUT_OF_MEMORY = 1212
 TOO_MUCH_MEMORY = 1235
-MAXRSS_FACTOR = 2.0
 GROUP_SHARE = 0.95
 """Part of the control group's limit at which we act, before the kernel does."""
 COST_SHARE = 0.02
 """Part of the time that measuring the PSS may take at most."""
 
 
-def scaled_limit(
-    maxrss_bytes: int, cores: int, queue_cores: int, factor: float = MAXRSS_FACTOR
-) -> int:
-    """The limit of a job on a queue whose `maxrss` is for `queue_cores`; 0 when it has none."""
-    return int(factor * maxrss_bytes * max(1, cores) / max(1, queue_cores))
+def scaled_limit(limit_bytes: int, cores: int, all_cores: int) -> int:
+    """The limit of a job that has so many of all cores, of which the limit is; 0 for none."""
+    return int(limit_bytes * min(max(1, cores), max(1, all_cores)) / max(1, all_cores))
+
+
+def swap(used_bytes: int | None, limit_bytes: int) -> Verdict | None:
+    """What of the payload's tree was swapped out; None: not measured."""
+    if used_bytes is None or not 0 < limit_bytes < used_bytes:
+        return None
+    used, limit = size_texts(used_bytes, limit_bytes)
+    return Verdict(
+        rule="swap",
+        value=used_bytes,
+        limit=limit_bytes,
+        action="end-job",
+        code=TOO_MUCH_MEMORY,
+        text=f"the payload has {used} in swap, the limit is {limit}",
+    )
 
 
 def tree(pss_bytes: int | None, rss_bytes: int, limit_bytes: int) -> Verdict | None:

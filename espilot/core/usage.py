@@ -20,6 +20,7 @@ class Usage:
     pss_bytes: int | None = None
     read_bytes: int = 0
     written_bytes: int = 0
+    swap_bytes: int | None = None
 
 
 class Gauge:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from espilot.adapters.machine_features import read_features, read_small_file, remove_file
 from espilot.core import deadline
 from espilot.core.deadline import Deadline, Deadlines
+from espilot.core.slot import CPU_KEY, Slot, cpu_left_s, read_slot
 from espilot.errors import UsageError
 from espilot.logs import Log
 from espilot.workers.context import Context
@@ -19,8 +21,12 @@ WALL, SIGNAL, REQUEST, FILE = "wall-time", "signal", "request", "drain-file"
 class DeadlineWatch:
     """The deadlines of this run. `look` is called about once a second."""
 
-    def __init__(self, context: Context, log: Log) -> None:
+    def __init__(
+        self, context: Context, log: Log, cpu_used_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._log = log
+        self._cpu_used_s, self._cores = cpu_used_s, context.settings.payload.cores
+        self._slot = Slot()
         self._deadlines = Deadlines()
         self._started_unix = time.time()
         self._features_due = 0.0
@@ -52,6 +58,7 @@ class DeadlineWatch:
         """Look what is due; returns why a drain shall begin at once, or ""."""
         if now >= self._features_due:
             self._look_at_features(now)
+        self._look_at_cpu(now)
         return self._look_at_file(now)
 
     def credential_expires(self, at_unix: float | None) -> None:
@@ -68,13 +75,20 @@ class DeadlineWatch:
         job = read_features(os.environ.get("JOBFEATURES", ""))
         self._features_due = now + deadline.look_again_s(machine, job)
         notices = deadline.read_features(machine, job, started_unix=self._started_unix)
-        for warning in notices.warnings:
+        self._slot = read_slot(job)
+        for warning in (*notices.warnings, *self._slot.warnings):
             self._warn(warning)
         for source in self._feature_sources - set(notices.ends_unix):
             self._deadlines.notice(source, None)
         self._feature_sources = set(notices.ends_unix)
         for source, at_unix in notices.ends_unix.items():
             self._follow(source, at_unix, f"{source} of the machine or job features", now)
+
+    def _look_at_cpu(self, now: float) -> None:
+        left_s = cpu_left_s(self._slot, self._cpu_used_s(), self._cores)
+        text = f"the CPU time of {self._slot.cpu_s:g} s of the job features"
+        notice = None if left_s is None else Deadline(CPU_KEY, now + left_s, text)
+        self._deadlines.notice(CPU_KEY, notice)
 
     def _look_at_file(self, now: float) -> str:
         text = read_small_file(self._file)

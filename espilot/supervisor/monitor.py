@@ -6,6 +6,7 @@ verdicts are kept, for status.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 from espilot.adapters import cgroup
 from espilot.adapters.background import Background
 from espilot.adapters.disk import LargestFile
+from espilot.adapters.machine_features import read_features
+from espilot.adapters.state_files import read_job
 from espilot.config import Settings
 from espilot.core import limits, memory, space
 from espilot.core.hang import HangClock
 from espilot.core.looping import LoopingClock, looping_limit
+from espilot.core.slot import Slot, read_slot, smaller
 from espilot.core.usage import UsageTally
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
@@ -65,6 +69,7 @@ class Monitor:
         self._outcomes, self._outcome_mono = -1, 0.0
         self._seen: tuple[str, Counts] | None = None
         self._seen_mono = 0.0
+        self._slot, self._memory_bytes = Slot(), self._limits.memory_bytes
 
     def take(self, settings: Settings) -> None:
         """Other limits count from now on."""
@@ -112,6 +117,21 @@ class Monitor:
         self._former_largest = None
         self._outcomes = -1
         self.usage.payload_started()
+        self._look_at_slot(is_event)
+
+    def cpu_s(self) -> float:
+        """CPU time of the payload, over all its starts."""
+        return self.usage.totals.cpu_s
+
+    def _look_at_slot(self, is_event: bool) -> None:
+        """The limits of this start: those of the slot count as well, each that is there."""
+        self._slot = read_slot(read_features(os.environ.get("JOBFEATURES", "")))
+        limit_bytes, cores = self._limits.memory_bytes, self._rules.cores
+        job = None if is_event else read_job(self._context.job_file)
+        if job is not None:
+            # It has cores of its own choice; an event job's payload has all.
+            limit_bytes = memory.scaled_limit(limit_bytes, job.core_count, cores)
+        self._memory_bytes = smaller(limit_bytes, self._slot.rss_bytes)
 
     def look(
         self,
@@ -179,7 +199,7 @@ class Monitor:
 
     def _start_tree(self, payload: PayloadProcess) -> bool:
         if self._tree_survey is None:
-            plan = memory.PssPlan(self._limits.memory_every_s, self._limits.memory_bytes)
+            plan = memory.PssPlan(self._limits.memory_every_s, self._memory_bytes)
             self._tree_survey = TreeSurvey(payload.child.pid, plan, self._groups)
         survey, epoch = self._tree_survey, self._epoch
         return self._tree.start(lambda: (epoch, survey.look()))
@@ -210,6 +230,7 @@ class Monitor:
             self.usage.take_workdir(used_bytes)
             allowed = self._limits.workdir_bytes
             verdict = verdict or limits.work_dir(used_bytes, allowed, self._limits.workdir_grace)
+            verdict = verdict or limits.work_dir(used_bytes, self._slot.scratch_bytes)
             if payload is not None:
                 verdict = verdict or self._judge_growth(disk.walk.largest, payload.directory)
                 if self._looping is not None:
@@ -276,11 +297,12 @@ class Monitor:
         return limits.no_progress(still_s, counts.sent, self._limits.no_progress_s)
 
     def _judge_tree(self, view: TreeView) -> Verdict | None:
-        usage, limit_bytes = view.usage, self._limits.memory_bytes
+        usage, limit_bytes = view.usage, self._memory_bytes
         # Shared pages count once, so the resident sizes alone are no ground, only a suspicion.
         verdict = None
         if usage.pss_bytes is not None or view.blind:
             verdict = memory.tree(usage.pss_bytes, usage.rss_bytes, limit_bytes)
+            verdict = verdict or memory.swap(usage.swap_bytes, self._slot.swap_bytes)
         if view.group is not None and self._group is not None:
             kills = memory.oom_kills(self._group.oom_kills, view.group.oom_kills)
             if kills is not None:

@@ -86,8 +86,8 @@ class Supervisor:
         self._attending = Attending(attendant, *seen)
         self._payload = self._new_keeper()
         self._figures = Figures(context, self._queue)
-        watch, settle_s = DeadlineWatch(context, log), context.settings.limits.settle_s
-        self._drain = Drain(self, watch, log, loop=self._loop, settle_s=settle_s)
+        watch, limits = DeadlineWatch(context, log, self._monitor.cpu_s), context.settings.limits
+        self._drain = Drain(self, watch, log, loop=self._loop, settle_s=limits.settle_s)
         self._people.on(DrainRequest, self._drain.asked)
         self._standing.show(self._people, self._snapshot, self._monitor, self._roles)
         self._closing = Closing(

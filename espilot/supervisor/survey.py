@@ -119,14 +119,14 @@ class TreeSurvey:
         """Measure; what is dear only as often as planned."""
         sample = self._sampler.sample()
         begun = time.monotonic()
-        pss = None
+        pss = swap = None
         due = self._plan.is_due(begun, sample.rss_bytes)
         if due:
-            pss = procusage.pss_bytes(sample.pids)
+            pss, swap = procusage.memory_shares(sample.pids) or (None, None)
             now = time.monotonic()
             self._plan.measured(now, now - begun)
         if begun >= self._next_io:
             self._io = procusage.io_bytes(sample.pids)
             self._next_io = begun + IO_EVERY_S
-        usage = Usage(sample.processes, sample.rss_bytes, sample.cpu_s, pss, *self._io)
+        usage = Usage(sample.processes, sample.rss_bytes, sample.cpu_s, pss, *self._io, swap)
         return TreeView(usage, due and pss is None, sample.pids, cgroup.read_memory(self._groups))

@@ -118,3 +118,21 @@ def test_credential_that_expires(context: Context) -> None:
     assert earliest.at_mono - time.monotonic() == pytest.approx(100.0, abs=5.0)
     watch.credential_expires(None)
     assert watch.earliest() is None
+
+
+def test_lesson_47_cpu_time_is_followed(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the CPU time is a deadline that comes nearer as it is used."""
+    features = tmp_path / "job"
+    features.mkdir()
+    (features / "cpu_limit_secs").write_text("1000")
+    monkeypatch.setenv("JOBFEATURES", str(features))
+    used = [0.0]
+    watch = DeadlineWatch(context, open_log("supervisor", context.log_file), lambda: used[0])
+    for used_s, left_s in ((0.0, 1000.0), (700.0, 300.0), (2000.0, 0.0)):
+        used[0] = used_s
+        assert watch.look(50.0) == ""
+        earliest = watch.earliest()
+        assert earliest is not None
+        assert (earliest.source, earliest.at_mono) == ("cpu_limit_secs", 50.0 + left_s)

@@ -126,6 +126,24 @@ def test_lesson_46_holes_and_links_do_not_count(scene: Scene) -> None:
     assert 15 * MB <= monitor.usage.totals.max_workdir_bytes < 18 * MB
 
 
+@pytest.mark.parametrize(
+    ("key", "limit", "rule"),
+    [("max_rss_bytes", 50 * MB, "memory"), ("scratch_limit_bytes", 20 * MB, "work-dir")],
+)
+def test_lesson_47_limits_of_the_slot(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, key: str, limit: int, rule: str
+) -> None:
+    """The limits in the job features count where they are smaller than ours, without a grace."""
+    features = scene.workdir.parent / "features"
+    features.mkdir()
+    (features / key).write_text(f"{limit}\n")
+    monkeypatch.setenv("JOBFEATURES", str(features))
+    scene.start("taken = bytearray(b'x') * (80 * 10**6)\n"
+                "f = open('f', 'wb')\nf.write(bytes(22 * 10**6))\nf.flush()")  # fmt: skip
+    verdict = scene.verdict(scene.monitor(LimitsConfig(memory_bytes=500 * MB)))
+    assert (verdict.rule, verdict.limit) == (rule, limit)
+
+
 def test_memory_and_figures(scene: Scene) -> None:
     """A process over its memory has a verdict by its PSS, and the figures are kept."""
     scene.start("import time\ntaken = bytearray(b'x') * (80 * 10**6)\n"

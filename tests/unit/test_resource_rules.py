@@ -25,11 +25,20 @@ def test_tree_memory() -> None:
 
 
 def test_scaled_limit() -> None:
-    """The limit is twice maxrss, in the share of the queue's cores that the job has."""
-    assert memory.scaled_limit(16 * GB, 4, 8) == 16 * GB
-    assert memory.scaled_limit(2 * GB, 1, 1) == 4 * GB
-    assert memory.scaled_limit(2 * GB, 0, 0) == 4 * GB
+    """A job with a part of the cores may take that part of the memory."""
+    assert memory.scaled_limit(16 * GB, 4, 8) == 8 * GB
+    assert memory.scaled_limit(16 * GB, 16, 8) == 16 * GB
+    assert memory.scaled_limit(2 * GB, 0, 0) == 2 * GB
     assert memory.scaled_limit(0, 8, 8) == 0
+
+
+def test_swap() -> None:
+    """Too much in swap ends the job; not measured and not limited is no verdict."""
+    verdict = memory.swap(2 * GB, GB)
+    assert verdict is not None
+    assert (verdict.rule, verdict.code, verdict.action) == ("swap", 1235, "end-job")
+    assert "2.0 GB" in verdict.text and "1.0 GB" in verdict.text
+    assert memory.swap(GB, GB) is memory.swap(None, GB) is memory.swap(2 * GB, 0) is None
 
 
 def test_group_memory() -> None:
