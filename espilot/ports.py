@@ -36,14 +36,16 @@ class EventServer(Protocol):
         """Ask for one job; None when the server has none (or says so)."""
         ...
 
-    def acquire_ranges(
-        self, job: Job, n: int, known: str = ""
-    ) -> tuple[EventRange, ...] | None:
+    def acquire_ranges(self, job: Job, n: int, known: str = "") -> tuple[EventRange, ...] | None:
         """Ask for up to `n` ranges; empty means: none for this job now.
 
         None: asked, and not answered yet; call again. `known` is the `feed_mark` of the last ranges
         that are safe in the queue.
         """
+        ...
+
+    def stop_asking(self, job: Job) -> None:
+        """Take back a request for ranges that is under way; what comes all the same is kept."""
         ...
 
     def report(self, job: Job, batches: Sequence[ReportBatch]) -> ReportAnswer:
@@ -161,9 +163,7 @@ class Moves(Protocol):
         self, *, epoch: int | None = ..., owner: str | None = ..., before: int | None = ...
     ) -> list[str]: ...
 
-    def return_ranges(
-        self, ids: Iterable[str], *, epoch: int, crashed: bool = ...
-    ) -> int: ...
+    def return_ranges(self, ids: Iterable[str], *, epoch: int, crashed: bool = ...) -> int: ...
 
     def crashes(self, range_id: str, *, epoch: int) -> int: ...
 

@@ -73,6 +73,10 @@ class Request:
         if not self.n:
             self.n, self._began = n, now
 
+    def cancel(self) -> None:
+        """It is taken back."""
+        self.n = 0
+
     def end(self, now: float) -> None:
         """It is answered."""
         self._round_trip.add(now - self._began)

@@ -309,7 +309,7 @@ class Supervisor:
             self._log.error("give-up", after.text)
             self._finish(Outcome(reason=after.text))
         elif after is not None and not self._closing.begun:
-            if name == DISPATCHER:
+            if name == DISPATCHER and self._payload.life is not Life.PAUSING:
                 # Requests that the dead dispatcher had read will never be answered.
                 self._payload.handle(Event.STOP)
             self._loop.call_at(after, lambda: self._roles.start(name))

@@ -115,6 +115,10 @@ class EventServerWorker:
         is_event = self.record.job.event_service
         if self.record.phase == Phase.RUNNING and work.fetch and is_event:
             self._fetch(counts)
+        elif self._request.n and self._ranges.due:
+            self._request.cancel()
+            job = self.record.job
+            self._ranges.call(lambda: self._ranges.server.stop_asking(job), lambda _: None)
         self._report()
         self._heartbeat(counts)
 

@@ -204,6 +204,16 @@ def test_request_that_got_lost_is_made_again(play: Play) -> None:
     assert REQUEST in play.names
 
 
+def test_request_is_taken_back(play: Play) -> None:
+    """When no more ranges are wanted no request stays; wanted again they are asked for at once."""
+    job = play.job()
+    play.server.acquire_ranges(job, 2)
+    play.server.stop_asking(job)
+    assert REQUEST not in play.names
+    play.server.acquire_ranges(job, 4)
+    assert play.read(REQUEST)["7"]["nRanges"] == 4
+
+
 def test_ranges_in_the_making(play: Play) -> None:
     """Half a ranges file is neither an answer nor the end, and stays where it is."""
     job = play.job()

@@ -237,6 +237,13 @@ class HarvesterServer:
                 "the job ends (harvester.ranges_wait_s)"
             )
 
+    def stop_asking(self, job: Job) -> None:
+        """Remove a request that Harvester has not answered."""
+        with self._lock:
+            self._place.remove(self._names.event_request)
+            self._has_asked = False
+            self._no_ranges.stop()
+
     # -- reports and updates --------------------------------------------------------------------
 
     def report(self, job: Job, batches: Sequence[ReportBatch]) -> ReportAnswer:

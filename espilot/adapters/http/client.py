@@ -66,6 +66,9 @@ class PandaServer:
         """Up to `n` ranges; empty means none for this job now."""
         return self._say(lambda dialect: dialect.acquire_ranges(job, n))
 
+    def stop_asking(self, job: Job) -> None:
+        """Nothing is under way between two calls."""
+
     def report(self, job: Job, batches: Sequence[ReportBatch]) -> ReportAnswer:
         """One bulk update with all batches; `accepted` follows the order of their ranges."""
         if not any(batch.ranges for batch in batches):
