@@ -129,6 +129,7 @@ def test_lesson_47_cpu_time_is_followed(
     (features / "cpu_limit_secs").write_text("1000")
     monkeypatch.setenv("JOBFEATURES", str(features))
     used = [0.0]
+    context.logs.mkdir()
     watch = DeadlineWatch(context, open_log("supervisor", context.log_file), lambda: used[0])
     for used_s, left_s in ((0.0, 1000.0), (700.0, 300.0), (2000.0, 0.0)):
         used[0] = used_s
