@@ -51,6 +51,18 @@ def test_role_killed_at_the_start(runner: Runner, role: str) -> None:
     run.require_finished(40)
 
 
+def test_dispatcher_killed_while_the_payload_pauses(runner: Runner) -> None:
+    """Between two starts of the payload nobody waits for the dispatcher, so its death does not end
+    the job: the same one goes on."""
+    run = runner.start(JOB)
+    run.wait_booked(10)
+    run.kill("payload")
+    eventually(lambda: "payload starts again" in run.log, what=run.log)
+    run.kill("dispatcher")
+    run.require_finished(EVENTS)
+    assert run.summary["jobs"] == 1
+
+
 def test_each_worker_killed_in_turn(runner: Runner) -> None:
     """Killing one worker after the other, all in one run, loses nothing."""
     run = runner.start(JOB)
