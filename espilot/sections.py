@@ -168,9 +168,6 @@ class ServerConfig:
     label: str = setting("managed", "Which jobs are asked for (prodSourceLabel).")
     resource_type: str = setting("", "Which jobs are asked for: SCORE, MCORE, ...; empty: any.")
     job_type: str = setting("", "Which type of jobs is asked for; empty: any.")
-    worker_status: bool = setting(
-        True, "Tell start and end of the pilot, if its factory has given it numbers."
-    )
     report_max_ranges: int = setting(1000, "Ranges in one report.")
     lost_after_s: float = setting(
         7200.0, "Without a heartbeat for so long the server gives a job up; tries are closer."

@@ -5,6 +5,7 @@ It never prompts, and whatever happens it ends with a code of the stock table an
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import traceback
@@ -90,7 +91,7 @@ class Pilot:
         self._command = command
         self._report = report
         self._here = Path.cwd()
-        self._workdir = Path(command.get("workdir") or self._here).absolute() / WORKDIR
+        self._workdir = self._here / WORKDIR
         self._ids = ids_file(program, self._here)
 
     def run(self, signals: EarlySignals) -> Outcome:
@@ -105,7 +106,9 @@ class Pilot:
         refused = refuse_queue(stock)
         if refused is not None:
             return refused
-        checked(settings)
+        self._workdir = choose_workdir(settings, Path(self._command.get("workdir") or self._here))
+        if access_point(settings.server.url) is None:
+            checked(settings)
         state_dir = self._command.get("state-dir")
         state = StateDir(Path(state_dir).absolute() if state_dir else self._workdir / "state")
         try:
@@ -137,6 +140,19 @@ class Pilot:
     @property
     def _pilot_log(self) -> Path | None:
         return None if self._command.get("no-pilot-log") else self._here / PILOT_LOG
+
+
+def choose_workdir(settings: Settings, base: Path) -> Path:
+    """Below the base; beside Harvester on a disk of the node, and the same one each time.
+
+    Of what lies in its directory Harvester would take unfinished outputs for finished ones.
+    """
+    place, base = access_point(settings.server.url), base.absolute()
+    if place is None or not base.resolve().is_relative_to(place.resolve()):
+        return base / WORKDIR
+    node = os.environ.get("OSG_WN_TMP") or os.environ.get("TMPDIR") or "/tmp"
+    mark = hashlib.sha256(os.fsencode(place.resolve())).hexdigest()[:12]
+    return Path(node).absolute() / f"{WORKDIR}-{os.getuid()}-{mark}"
 
 
 def make_context(workdir: Path, state: StateDir, settings: Settings, here: Path) -> Context:

@@ -71,16 +71,13 @@ def _rows(text: str, use: Use) -> Iterator[StockOption]:
 HONOURED = """
 -q/--queue text queue whose jobs are taken
 -j/--joblabel text which jobs are asked for (prodSourceLabel)
--i/--versiontag text PR, RC or ALRB
 -w/--workflow text generic, production, eventservice_hpc: chosen by the job
 -l/--lifetime float longest run in seconds; PANDAPILOT_LIFETIME wins
 -v/--getjobrequests int requests in a row without a job after which the pilot ends
 -x/--getjobfailures int failed requests in a row after which the pilot ends
 -z/--noserverupdate flag no calls to a server: jobs, ranges and reports are files
--k/--noworkerpilotstatusupdate flag the worker's state is not told
 -a/--workdir text below which directory to work (default: here)
 --cleanup bool remove the work directory when all of it is reported
--d/--debug flag all of the log on stderr, too
 --no-pilot-log flag no pilotlog.txt
 --redirect-stdout text file that takes stdout and stderr
 --url text address of the server
@@ -88,16 +85,10 @@ HONOURED = """
 --use-https bool https or http
 --cacert text file of accepted certificate authorities
 --capath text directory of accepted certificate authorities
---queuedata-url text where queue data are fetched when they are not here
 --job-type text which jobs are asked for
 --resource-type text which jobs are asked for: SCORE, MCORE, ...
 --harvester-workdir text directory of files that stands for the server
---harvester-datadir text directory with the job's file
---harvester-eventstatusdump text name of the file of reports
---harvester-workerattributes text name of the file of attributes
---harvester-submit-mode text PULL or PUSH
 --output-dir text storage element: a directory or a URL
---hpc-mode text manytoone, or jumbojobs
 --es-executor-type text generic
 --stageout-attempts int tries of one upload
 --exit-on-drain text exit code of a clean end after a signal: 0, or `stock` for the signal's
@@ -109,6 +100,15 @@ HONOURED = """
 --strict flag unknown options are errors
 """
 ACCEPTED = """
+-i/--versiontag text PR, RC or ALRB: the label says which jobs
+--hpc-mode text chosen by the job
+--harvester-submit-mode text the job comes from the server, or the directory of -z
+--harvester-workerattributes text HARVESTER_PILOT_CONFIG names the files
+--harvester-eventstatusdump text HARVESTER_PILOT_CONFIG names the files
+--harvester-datadir text it is the directory of -z
+--queuedata-url text queue data are read from queuedata.json in the work directory
+-d/--debug flag the log in the work directory has everything
+-k/--noworkerpilotstatusupdate flag the worker's state is never told
 --pilot-user text experiment plug-in
 -L/--leasetime int lease of a stager
 -t/--noproxyverification flag proxy checks

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import run_oracle
 from pilot_run import FAKE, eventually, job_text
+from test_harvester_run import findings, finished, harvester
 from test_server_faults import Server
 from wrapper import Play, play
 
@@ -266,3 +267,23 @@ def test_what_a_payload_gets(tmp_path: Path, server: Server) -> None:
         assert env_of.get(name), name
     assert env_of["PILOT_SITENAME"] == "QUEUE" and env_of["PANDAID"].isdecimal()
     assert "PANDA_AUTH_TOKEN" not in env_of
+
+
+def test_no_calls_beside_harvester(tmp_path: Path) -> None:
+    """With -z a directory stands for the server: jobs, ranges and reports are files, and the pilot
+    works on a disk of the node."""
+    node = tmp_path / "node"
+    node.mkdir()
+    env = {
+        "ESPILOT_STORAGE": "",
+        "TMPDIR": str(node),
+        "ESPILOT_HARVESTER_POLL_S": "0.05",
+        "ESPILOT_HARVESTER_ASK_AGAIN_S": "0.5",
+    }
+    with harvester(tmp_path, 60) as (books, place):
+        options = "-z", "--harvester-workdir", str(place), "-a", str(place)
+        with play(tmp_path, *options, env=env) as playing:
+            assert playing.end() == (0, 0), playing.stderr
+            assert findings(books) == [] and finished(books) == 60
+            assert playing.report["ranges"]["finished"] == 60
+    assert not list(node.iterdir())

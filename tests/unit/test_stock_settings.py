@@ -27,7 +27,7 @@ def test_options_become_settings(tmp_path: Path) -> None:
     found = read(
         tmp_path,
         "-q Q -j user --resource-type MCORE --job-type managed -l 500 -v 3 -x 4 --url https://s "
-        "-p 1234 --stageout-attempts 7 --output-dir /out --recovery-dir /rec -k --cacert /ca",
+        "-p 1234 --stageout-attempts 7 --output-dir /out --recovery-dir /rec --cacert /ca",
     ).layered
     settings = found.settings
     assert (settings.server.site, settings.server.label) == ("Q", "user")
@@ -35,7 +35,7 @@ def test_options_become_settings(tmp_path: Path) -> None:
     assert settings.limits.wall_s == 500 and settings.jobs.requests == 3
     assert settings.jobs.failures == 4 and settings.server.url == "https://s:1234"
     assert settings.stageout.attempts == 7 and settings.storage == "/out"
-    assert settings.recovery_dir == "/rec" and not settings.server.worker_status
+    assert settings.recovery_dir == "/rec"
     assert settings.server.ca == "/ca"
     assert found.origin("server.site") == "option -q"
 
