@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 
 from espilot.errors import QueueError, UsageError
-from espilot.model import Output, RangeView
+from espilot.model import Output, RangeState, RangeView
 from espilot.queue import records as rec
 from espilot.queue.faults import queue_error
 from espilot.queue.moves import Moves
@@ -59,6 +59,17 @@ class QueueReader(Queue):
         try:
             with self._env.begin() as txn, txn.cursor(db=self._items) as cursor:
                 return [key.decode() for key in cursor.iternext(keys=True, values=False)]
+        except lmdb.Error as error:
+            raise queue_error(error) from error
+
+    def states(self) -> dict[str, RangeState]:
+        """The state of each range that is here."""
+        try:
+            with self._env.begin() as txn, txn.cursor(db=self._items) as cursor:
+                return {
+                    key.decode(): rec.STATES[rec.unpack_row(data)[rec.STATE]]
+                    for key, data in cursor.iternext()
+                }
         except lmdb.Error as error:
             raise queue_error(error) from error
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from espilot.adapters.story import NAME, StoryReader
-from espilot.errors import LocalError
+from espilot.errors import LocalError, UsageError
+from espilot.model import RangeState
+from espilot.queue.reading import QueueReader
 from espilot.supervisor.observation import observe
+from espilot.view.cells import IN_QUEUE, STATES
 from espilot.view.chronicle import Chronicle
 from espilot.view.page import ROWS_AT_ONCE, frozen_rows, policy, render, rows
 from espilot.view.page_document import changes, document
@@ -20,6 +24,7 @@ FRESH_S = 0.5
 """Who looks again within that time sees the same."""
 LOG_BYTES = 512 << 10
 LOG_LINES = 60
+LETTERS = {RangeState(state.name): state.letter for state in STATES if state.name in IN_QUEUE}
 
 
 class PilotWatch:
@@ -50,6 +55,7 @@ class PilotWatch:
             raise LocalError(text) from error
         if not snapshot.running:
             self.chronicle.settle()
+            self.chronicle.reconcile(read_queue(self._state), snapshot.counts.finished)
         return snapshot
 
     def look(self) -> Mapping[str, Any]:
@@ -86,6 +92,15 @@ class PilotWatch:
         """The page as it is now, frozen."""
         shown = self.look()
         return render({"document": shown, "rows": frozen_rows(self.chronicle.cells)})
+
+
+def read_queue(state: Path) -> Mapping[str, str]:
+    """Letters of the map for the ranges in the queue; none when there is no queue."""
+    try:
+        with closing(QueueReader(state / "queue")) as queue:
+            return {range_id: LETTERS[each] for range_id, each in queue.states().items()}
+    except UsageError:
+        return {}
 
 
 def number(text: str | None) -> int:

@@ -38,6 +38,7 @@ STATES = (
     CellState("z", "▼", "fatal", "lost", "it can never be processed"),
     CellState("b", "↩", "given back", "back", "the server's again"),
 )
+IN_QUEUE = frozenset({"ready", "sent", "done", "packed", "staged", "failed", "fatal"})
 BY_LETTER = {state.letter: state for state in STATES}
 WAITING, READY, SENT, DONE, PACKED, STAGED, REPORTED, FAILED, FATAL, BACK = (
     ord(state.letter) for state in STATES
@@ -112,6 +113,10 @@ class Cells:
     def mark_redone(self, cell: int) -> None:
         """It was not done in one go."""
         self.letters[cell] &= ~REDONE & 0xFF
+
+    def count(self, letter: int) -> int:
+        """How many cells are in a state."""
+        return self.letters.count(letter) + self.letters.count(letter & ~REDONE)
 
     def row(self, cell: int) -> dict[str, Any]:
         """All of one cell, for people."""

@@ -18,6 +18,7 @@ from espilot.view.cells import (
     FATAL,
     PACKED,
     READY,
+    REDONE,
     REPORTED,
     SENT,
     STAGED,
@@ -72,6 +73,25 @@ class Chronicle:
             cell = self.cells.place(range_id, 0, 0, "")
             for line in lines if cell is not None else ():
                 self._apply(range_id, line)
+
+    def reconcile(self, live: Mapping[str, str], finished: int) -> None:
+        """Correct what a killed pilot could not tell any more: `live` are letters by range id.
+
+        What was made and is no longer in the queue has left it with its report; so has what was
+        in work, as far as `finished` ranges are known to be reported.
+        """
+        missing = finished - self.cells.count(REPORTED)
+        letters, ids = self.cells.letters, self.cells.ids
+        for cell, letter in enumerate(letters):
+            state = letter | REDONE
+            if state in OVER:
+                continue
+            known = live.get(ids[cell])
+            if known is not None:
+                self.cells.move(cell, ord(known), self.last_t)
+            elif state in MADE or (state == SENT and missing > 0):
+                self.cells.move(cell, REPORTED, self.last_t)
+                missing -= 1
 
     def _take(self, line: Line, t: float) -> None:
         what = str(line["what"])
@@ -187,6 +207,10 @@ class Chronicle:
 
     def _undecided(self, line: Line, t: float) -> None:
         self.undecided += len(line["ranges"])
+
+
+OVER = frozenset({REPORTED, FAILED, FATAL, BACK})
+MADE = frozenset({DONE, PACKED, STAGED})
 
 
 def first_and_last(events: object) -> tuple[int, int]:

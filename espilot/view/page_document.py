@@ -110,8 +110,8 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
     yield tile("Safe", f"{safe:,}", f"{share}, {c.finished:,} reported", "ok")
     yield tile(
         "At risk",
-        plural(risk.ranges, "range"),
-        f"{risk.cpu_s / 60:.1f} CPU-minutes would be lost if the node vanished",
+        f"{risk.ranges:,}",
+        f"ranges / {risk.cpu_s / 60:,.1f} CPU-minutes would be lost if the node vanished",
         "warn" if risk.ranges else "ok",
     )
     yield tile("In work", f"{c.sent:,}", f"{c.ready:,} ready on this node", "note")
@@ -120,7 +120,7 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
     rate = float(s.rates.get("ranges_per_s") or 0.0) or recent_rate(chronicle)
     median_s = chronicle.median_s
     each = f"a range takes {duration_text(median_s)}" if median_s is not None else "no range ended"
-    yield tile("Pace", f"{rate * 60:.1f} /min", f"ranges made; {each}", "note")
+    yield tile("Pace", pace_text(rate), f"ranges made; {each}", "note")
     late = duration_text(s.stageout.lag_s) if c.done or c.packed else "none"
     waiting = (
         f"{plural(c.done, 'output')} to pack, {plural(s.stageout.archives, 'archive')} to ship"
@@ -130,6 +130,11 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
         left = "none known" if s.deadline.in_s is None else f"in {duration_text(s.deadline.in_s)}"
         note = s.deadline.source or "ends when the task does"
         yield tile("Deadline", left, note, "note")
+
+
+def pace_text(rate: float) -> str:
+    """Ranges per minute."""
+    return f"{rate * 60:,.0f} /min" if rate * 60 >= 100 else f"{rate * 60:.1f} /min"
 
 
 def tile(label: str, value: str, note: str, level: str) -> dict[str, str]:

@@ -79,6 +79,7 @@ class Page:
             width=width, height=900, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
         await self.call("Page.navigate", url=url)
+        await self.wait("document.body && document.readyState === 'complete'")
 
     async def press(self, key: str) -> None:
         """One key."""
@@ -145,7 +146,8 @@ async def page_address(session: aiohttp.ClientSession, port: int) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End it, by force if it must be."""
+    """End it; it removes what it has in /tmp, unless it must be ended by force."""
+    process.terminate()
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:

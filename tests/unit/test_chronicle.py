@@ -98,6 +98,16 @@ def test_without_its_beginning() -> None:
     assert chronicle.cells.letters == b"f" and chronicle.cells.row(0)["lfn"] == ""
 
 
+def test_the_queue_knows_better() -> None:
+    """What a killed pilot did not tell any more is taken from its queue."""
+    chronicle = Chronicle()
+    chronicle.take([each for n in range(4) for each in life(f"r{n}", n, 0.0)[: 3 + n]])
+    chronicle.take([fetched(50, ("r4", 4)), *life("r5", 5, 0.0)[:2]])
+    chronicle.take(life("r6", 6, 0.0)[:2] + life("r7", 7, 0.0)[:2])
+    chronicle.reconcile({"r0": "p", "r4": "s", "r5": "s"}, finished=4)
+    assert chronicle.cells.letters == b"pfffssfs"
+
+
 def test_strange_lines() -> None:
     """Unknown words and facts of wrong kinds are passed over or taken as not told."""
     chronicle = Chronicle()

@@ -96,7 +96,7 @@ HEALTH = [
     ({"storage": StorageHealthView("given-up", "quota")}, "does not take", "bad", "kept"),
     ({"stageout": StageoutView(400.0, 1, 1)}, "waits for the storage since 6 min", "warn",
      "parallel"),
-    ({"resources": (Resource("peak PSS", 90.0, 100.0, "bytes"),)}, "Peak pss is at 90%", "warn",
+    ({"resources": (Resource("peak PSS", 90.0, 100.0, "bytes"),)}, "Peak PSS is at 90%", "warn",
      "[limits]"),
     ({"resources": (Resource("peak PSS", 101.0, 100.0, "bytes"),)}, "101% of its limit", "bad",
      "[limits]"),

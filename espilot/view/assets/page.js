@@ -23,6 +23,7 @@
   }
   const clock = t => new Date(t * 1000).toLocaleTimeString([], { hour12: false });
   const count = n => Number(n).toLocaleString("en");
+  const short = n => Number(n).toLocaleString("en", { notation: "compact" });
   const span = s => s < 10 ? s.toFixed(2) + " s" : s < 60 ? Math.round(s) + " s"
     : s < 3600 ? Math.floor(s / 60) + " min " + Math.round(s % 60) + " s" : Math.floor(s / 3600) + " h " + Math.floor(s % 3600 / 60) + " min";
   // Filling a list anew would take the focus and the selection away each second.
@@ -48,7 +49,7 @@
   const total = () => doc.map ? doc.map.total : 0;
   const letterAt = n => n < doc.cells.length ? doc.cells[n] : "w";
   const stateOf = letter => doc.legend.find(each => each.letter === letter.toLowerCase()) || doc.legend[0];
-  const ORDER = "fztpdsrwbx";             // in a block from safe (below) to failed (above)
+  const ORDER = "ftpdsrwb";               // in a block from safe (below) to waiting (above); failed on top
 
   function drawCell(pen, x, y, size, letter) {
     const low = letter.toLowerCase(), tone = stateOf(letter).tone, s = size - Math.max(1, Math.round(size / 10));
@@ -89,24 +90,29 @@
   }
   function drawBlock(pen, x, y, w, h, from, n, per) {
     const counts = tally(from, n);
+    const lost = (counts.x || 0) + (counts.z || 0);
     let bottom = y + h;
     pen.fillStyle = tones.card; pen.fillRect(x, y, w, h);
     for (const low of ORDER) {
       if (!counts[low]) continue;
-      // One failed range among hundreds must be seen.
-      const tall = Math.max(low === "x" || low === "z" ? 3 : 1, h * counts[low] / per);
+      const tall = Math.max(1, h * counts[low] / per);
       pen.fillStyle = tones[stateOf(low).tone];
       pen.globalAlpha = low === "w" || low === "r" ? .55 : 1;
       pen.fillRect(x, Math.max(y, bottom - tall), w, Math.min(tall, bottom - y));
       pen.globalAlpha = 1;
-      if (stateOf(low).tone === "risk" || stateOf(low).tone === "lost") {   // hatched: not by colour alone
+      if (stateOf(low).tone === "risk") {     // hatched: not by colour alone
         pen.strokeStyle = tones.card; pen.lineWidth = 1;
         pen.save(); pen.beginPath(); pen.rect(x, Math.max(y, bottom - tall), w, tall); pen.clip(); pen.beginPath();
-        for (let d = -w; d < h + w; d += 4) { pen.moveTo(x, bottom - d); pen.lineTo(x + w, bottom - d - (stateOf(low).tone === "risk" ? w : 0)); }
+        for (let d = -w; d < h + w; d += 4) { pen.moveTo(x, bottom - d); pen.lineTo(x + w, bottom - d - w); }
         pen.stroke(); pen.restore();
       }
       bottom -= tall;
       if (bottom <= y) break;
+    }
+    if (lost) {                             // one among hundreds must be seen: a cap with a gap below it
+      const tall = Math.min(h, Math.max(5, h * lost / per));
+      pen.fillStyle = tones.card; pen.fillRect(x, y, w, tall);
+      pen.fillStyle = tones.lost; pen.fillRect(x, y, w, tall - 1.5);
     }
   }
   function plan(width) {
@@ -143,7 +149,7 @@
     const noun = doc.noun || "range";
     let scale = boxes.per === 1 ? `Each cell is one ${noun}` : `Each block is ${count(boxes.per)} ${noun}s, stacked by state`;
     scale += view.block ? `: numbers ${count(boxes.first)} to ${count(boxes.first + boxes.n - 1)} of ${count(total())}. Escape goes back.` : `, in the order of the input. A dark corner: done again.`;
-    if (boxes.per > 1) scale = scale.replace(" A dark corner: done again.", " Hatched: at risk or failed.");
+    if (boxes.per > 1) scale = scale.replace(" A dark corner: done again.", " Hatched: at risk. A cap: some have failed.");
     if (doc.map.beyond) scale += ` ${count(doc.map.beyond)} more are not on the map.`;
     id("map-scale").textContent = scale;
     canvas.setAttribute("aria-label", `Map of ${count(total())} ${noun}s: ` + legendText());
@@ -354,7 +360,7 @@
     const x = at => left + at / d.made.length * (width - left), y = v => high - v * perMinute / top * (high - 8);
     ticks(pen, d.from, d.from + span_s, left, width, high + 18);
     pen.fillStyle = tones.soft; pen.textAlign = "right";
-    for (const v of [0, top / 2, top]) { const level = high - v / top * (high - 8); pen.fillText(count(v), left - 6, level + 4); pen.globalAlpha = .35; pen.fillRect(left, level, width - left, 1); pen.globalAlpha = 1; }
+    for (const v of [0, top / 2, top]) { const level = high - v / top * (high - 8); pen.fillText(short(v), left - 6, level + 4); pen.globalAlpha = .35; pen.fillRect(left, level, width - left, 1); pen.globalAlpha = 1; }
     pen.textAlign = "left";
     pen.fillStyle = tones.safe;
     d.reported.forEach((v, at) => { if (v) pen.fillRect(x(at), y(v), Math.max(1, x(at + 1) - x(at) - .5), high - y(v)); });
