@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from espilot.errors import LocalError
-from espilot.model import Job, JobOutcome
+from espilot.model import FailedRange, Job, JobOutcome
 
 BOOT_ID_CHARS = 100
 
@@ -85,6 +85,30 @@ def read_outcome(path: Path, job: Job) -> JobOutcome | None:
         return None
     same = (outcome.panda_id, outcome.attempt_nr) == (job.panda_id, job.attempt_nr)
     return outcome if same else None
+
+
+def write_failures(path: Path, panda_id: int, failures: Sequence[FailedRange]) -> None:
+    """Write the failures of a job's ranges that the server has not been told."""
+    write_object(path, {"panda_id": panda_id, "failures": [asdict(each) for each in failures]})
+
+
+def read_failures(path: Path, panda_id: int) -> tuple[FailedRange, ...]:
+    """The failures of a job in a file; none where it is of another job, or unusable."""
+    document = read_object(path)
+    if document.get("panda_id") != panda_id:
+        return ()
+    try:
+        return tuple(
+            FailedRange(
+                id=str(each["id"]),
+                fatal=bool(each["fatal"]),
+                code=int(each["code"]),
+                diag=str(each["diag"]),
+            )
+            for each in document["failures"]
+        )
+    except (KeyError, TypeError, ValueError):
+        return ()
 
 
 def read_boot_id(path: Path) -> str:

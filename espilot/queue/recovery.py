@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from espilot.errors import QueueError
-from espilot.model import UNASKED, Archive, DoneRange, EventRange, Job
+from espilot.model import UNASKED, Archive, DoneRange, EventRange, FailedRange, Job
 from espilot.queue.moves import Moves
 from espilot.queue.store import Queue
 
@@ -72,13 +72,26 @@ def set_aside(directory: Path) -> Path:
     return target
 
 
-def adopt(queue: Queue, job: Job, archives: Sequence[Proven], *, phase: str, now: float) -> None:
-    """Fill a new queue with a job in this phase and its packed archives, and sync it."""
+def adopt(
+    queue: Queue,
+    job: Job,
+    archives: Sequence[Proven],
+    failures: Sequence[FailedRange] = (),
+    *,
+    phase: str,
+    now: float,
+) -> None:
+    """Fill a new queue with a job in this phase, its packed archives and failures, and sync it."""
     facts = {"before": asdict(queue.counts())}
+    packed = {range_id for proven in archives for range_id in proven.archive.ids}
     with queue.moves() as moves:
         moves.set_job(job, phase, facts)
         for proven in archives:
             _pack(moves, proven, now)
+        for failure in failures:
+            if failure.id not in packed:
+                _take(moves, [(failure.id, 1)], now)
+                moves.fail(failure, epoch=0, now=now)
     queue.sync()
 
 
@@ -86,11 +99,16 @@ def _pack(moves: Moves, proven: Proven, now: float) -> None:
     """Take the ranges of one archive through the states that they had before."""
     archive, sizes = proven.archive, proven.events
     pairs = list(zip(archive.ids, sizes, strict=True))
-    moves.put_ranges([EventRange(i, 1, max(1, n), "", "", "") for i, n in pairs], now=now)
-    moves.take([""] * len(pairs), epoch=0, now=now)
+    _take(moves, pairs, now)
     for range_id, n in pairs:
         moves.finish(range_id, epoch=0, outputs=(), now=now, facts=(n, None, None))
     moves.pack(archive)
+
+
+def _take(moves: Moves, pairs: Sequence[tuple[str, int]], now: float) -> None:
+    """Put ranges, ids with their numbers of events, and have them sent."""
+    moves.put_ranges([EventRange(i, 1, max(1, n), "", "", "") for i, n in pairs], now=now)
+    moves.take([""] * len(pairs), epoch=0, now=now)
 
 
 def _crashed(directory: Path) -> list[tuple[int, Path]]:

@@ -36,6 +36,8 @@ def take_in(spare: Path, state: StateDir) -> Context:
     try:
         context.archives.mkdir(mode=0o700, exist_ok=True)
         copy_to_disk(spare / layout.JOB, context.job_file)
+        if (spare / layout.FAILURES).is_file():
+            copy_to_disk(spare / layout.FAILURES, context.state / layout.FAILURES)
         for file in sorted((spare / layout.ARCHIVES).iterdir()):
             if file.is_file() and not file.is_symlink():
                 copy_to_disk(file, context.archives / file.name)

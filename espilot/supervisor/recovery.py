@@ -11,21 +11,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from espilot.adapters.archive import Manifest, manifest_path, verify
 from espilot.adapters.disk import remove_path
 from espilot.adapters.leftovers import Leftovers, remove_leftovers
-from espilot.adapters.state_files import read_boot_id, read_job, read_object, write_object
+from espilot.adapters.state_files import (
+    read_boot_id,
+    read_failures,
+    read_job,
+    read_object,
+    write_object,
+)
 from espilot.adapters.story import NAME, Story
 from espilot.core.job import Phase
 from espilot.errors import LocalError
 from espilot.logs import Log
-from espilot.model import Archive, DoneRange, Job, RangeState
+from espilot.model import Archive, DoneRange, FailedRange, Job, RangeState
 from espilot.queue.recovery import Proven, Repair, adopt, repair, set_aside
 from espilot.queue.store import Queue
+from espilot.supervisor.recovery_layout import FAILURES
 from espilot.wire.messages import Resumed
 from espilot.workers.context import Context
 
@@ -165,7 +172,8 @@ def replace_queue(context: Context) -> tuple[Path | None, dict[str, str]]:
     note_boot(context, new)
     job = read_job(context.job_file)
     proven, damaged = sift_archives(context, job)
-    fill_queue(new, job, proven, epoch=max(epochs(context), default=0))
+    failures = read_failures(context.state / FAILURES, job.panda_id) if job is not None else ()
+    fill_queue(new, job, proven, failures, epoch=max(epochs(context), default=0))
     aside = set_aside(context.queue) if context.queue.exists() else None
     new.rename(context.queue)
     return aside, damaged
@@ -188,14 +196,23 @@ def sift_archives(context: Context, job: Job | None) -> tuple[list[Proven], dict
     return proven, damaged
 
 
-def fill_queue(directory: Path, job: Job | None, proven: list[Proven], *, epoch: int) -> None:
-    """A new queue with the job's archives; its payload starts are numbered on from `epoch`."""
+def fill_queue(
+    directory: Path,
+    job: Job | None,
+    proven: list[Proven],
+    failures: Sequence[FailedRange],
+    *,
+    epoch: int,
+) -> None:
+    """A new queue with the job's archives and failures; its payload starts are numbered on from
+    `epoch`.
+    """
     queue = Queue(directory)
     try:
         with queue.moves() as moves:
             moves.set_epoch(epoch)
         if job is not None:
-            adopt(queue, job, proven, phase=Phase.SETTLING, now=time.time())
+            adopt(queue, job, proven, failures, phase=Phase.SETTLING, now=time.time())
     finally:
         queue.close()
 

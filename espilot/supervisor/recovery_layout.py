@@ -4,6 +4,7 @@
         job.json             the job, a copy of STATE/job.json (`adapters/state_files.py`)
         run.json             settings and places, a copy of STATE/run.json; `run` in it is <run>,
                              `state` the state directory of origin
+        failures.json        the ranges that failed and were not reported, if there are any
         archives/NAME        a sealed archive
         archives/NAME.json   its manifest
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from espilot.errors import UsageError
 
-JOB, RUN, ARCHIVES = "job.json", "run.json", "archives"
+JOB, RUN, ARCHIVES, FAILURES = "job.json", "run.json", "archives", "failures.json"
 """Names in a spare, and in a state directory."""
 LOCK = "lock"
 """A state directory has it, a spare has not."""

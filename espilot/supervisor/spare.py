@@ -13,7 +13,7 @@ from pathlib import Path
 from espilot.adapters.archive import manifest_path
 from espilot.adapters.copies import copy_to_disk
 from espilot.adapters.disk import remove_path
-from espilot.adapters.state_files import sync_directory
+from espilot.adapters.state_files import sync_directory, write_failures
 from espilot.errors import LocalError
 from espilot.model import Archive, ArchiveState
 from espilot.queue.store import Queue
@@ -26,13 +26,16 @@ OPEN = (ArchiveState.PACKED, ArchiveState.STAGED)
 
 
 def spare(context: Context, queue: Queue) -> Path | None:
-    """Copy all that is needed to ship and report the archives; where to, None if there are none.
+    """Copy all that is needed to ship and report the archives, and to report failures; where to.
+
+    None if there is nothing of either.
 
     `LocalError` says what could not be written; what was begun is removed again.
     """
     record = queue.job()
     archives = [each for each in queue.archives() if each.state in OPEN]
-    if record is None or not archives:
+    failures = queue.failures()
+    if record is None or not (archives or failures):
         return None
     run = str(read_run(context.state).get("run", "0"))
     name = layout.spare_name(record.job.panda_id, run)
@@ -42,6 +45,8 @@ def spare(context: Context, queue: Queue) -> Path | None:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_path(temporary)
         write_spare(context, archives, temporary)
+        if failures:
+            write_failures(temporary / layout.FAILURES, record.job.panda_id, failures)
         replace_directory(temporary, target)
         sync_directory(place)
     except OSError as error:

@@ -261,6 +261,38 @@ def test_lesson_15_storage_away_at_a_drain(runner: Runner, tmp_path: Path) -> No
     again.require_finished(EVENTS)
 
 
+def failed_attempts(run: Run) -> int:
+    """How many attempts of ranges the server has booked as failed."""
+    with closing(sqlite3.connect(f"file:{run.database}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM event WHERE status = 7").fetchone()[0])
+
+
+def test_lesson_15_failures_are_spared_too(runner: Runner, tmp_path: Path) -> None:
+    """With storage and server both away, failures wait in the spare beside the archives."""
+    place, limits = tmp_path / "recovery", {"silent_s": 120.0}
+    job = job_of(50, payload="--fail-every 5", drain={"grace_s": 8.0}, limits=limits)
+    run = runner.start(job, "--recovery-dir", str(place))
+    eventually(lambda: outputs(run) >= 8, what="outputs")
+    eventually(lambda: failed_attempts(run) >= 1, what="a failure is booked")
+    run.note_runtime()
+    run.kill("builtin-server", signal.SIGSTOP)
+    break_storage(run)
+    before, made = failed_attempts(run), outputs(run)
+    eventually(lambda: outputs(run) > made, what="more outputs")
+    run.process.terminate()
+    assert run.end() == 3, run.log[-4000:]
+    spare = require_spared(run, place)
+    left = run_oracle.queued(run.state)
+    failures = json.loads((spare / "failures.json").read_text())["failures"]
+    assert len(failures) == left["failed"] >= 1
+    run.storage.unlink()
+    run.storage.with_name("storage-aside").rename(run.storage)
+    argv = [*ESPILOT, "recover", str(spare), "--state-dir", str(tmp_path / "elsewhere")]
+    taken = subprocess.run(argv, capture_output=True, text=True, timeout=60.0, check=False)
+    assert failed_attempts(run) >= before + len(failures), taken.stdout + taken.stderr
+    assert taken.returncode == 0, taken.stderr
+
+
 HANGING_PUT = """
 import sys, threading
 if "stageout" in sys.orig_argv:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from queue_oracle import JOB, check_queue, make_outputs, make_ranges
 
-from espilot.model import Archive, ArchiveState, RangeState
+from espilot.model import Archive, ArchiveState, FailedRange, RangeState
 from espilot.queue.recovery import Proven, adopt, repair, set_aside
 from espilot.queue.store import Queue
 
@@ -67,6 +67,17 @@ def test_proven_archives_are_packed_under_their_names(queue: Queue) -> None:
         moves.staged("a.tar", storage_id=1)
         moves.reported("a.tar", refused=frozenset(ids[1:2]))
     assert queue.counts().events == 6
+
+
+def test_failures_are_taken_in_beside_archives(queue: Queue) -> None:
+    """Failures wait to be reported again; one of a range that lies in an archive is not believed."""
+    ids = [r.id for r in make_ranges(1, 4)]
+    proven = [Proven(Archive("a.tar", tuple(ids[:2]), 300, "00000001", 2), (1, 1))]
+    failures = [FailedRange(ids[n], n == 2, 1220 + n, "why") for n in (1, 2, 3)]
+    adopt(queue, JOB, proven, failures, phase="settling", now=1.0)
+    assert sorted(queue.failures(), key=lambda each: each.id) == failures[1:]
+    assert queue.counts().packed == 2
+    check_queue(queue)
 
 
 def test_two_crashed_queues_are_kept(tmp_path: Path) -> None:

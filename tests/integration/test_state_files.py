@@ -8,13 +8,15 @@ import pytest
 
 from espilot.adapters.state_files import (
     read_boot_id,
+    read_failures,
     read_job,
     read_object,
+    write_failures,
     write_job,
     write_object,
 )
 from espilot.errors import LocalError
-from espilot.model import Job
+from espilot.model import FailedRange, Job
 
 JOB = Job(
     panda_id=11, jobset_id=12, task_id=13, attempt_nr=1, core_count=4,
@@ -28,6 +30,18 @@ def test_job_comes_back_as_it_was(tmp_path: Path) -> None:
     write_job(tmp_path / "job.json", JOB)
     assert read_job(tmp_path / "job.json") == JOB
     assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
+
+
+def test_failures_come_back_for_their_job_only(tmp_path: Path) -> None:
+    """Failures are read by the job that they are of; what is unusable is none."""
+    path = tmp_path / "failures.json"
+    failures = (FailedRange("1-2-3-4-5", True, 1220, "d\u00e9tail"), FailedRange("x", False, 1, ""))
+    write_failures(path, 11, failures)
+    assert read_failures(path, 11) == failures
+    assert read_failures(path, 12) == ()
+    for text in ("", "[]", '{"panda_id": 11}', '{"panda_id": 11, "failures": [{"id": 1}]}'):
+        path.write_text(text)
+        assert read_failures(path, 11) == ()
 
 
 @pytest.mark.parametrize(
