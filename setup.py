@@ -3,7 +3,14 @@
 from setuptools import find_packages, setup
 
 SERVER = ["aiohttp>=3.10"]
-DEMO = ["pythia8mc>=8.312", "uproot>=5.3", "numpy>=1.26", "awkward>=2.6", "matplotlib>=3.8", "mplhep>=0.3.40"]
+DEMO = [
+    "pythia8mc>=8.312",
+    "uproot>=5.3",
+    "numpy>=1.26",
+    "awkward>=2.6",
+    "matplotlib>=3.8",
+    "mplhep>=0.3.40",
+]
 METRICS = ["prometheus-client>=0.20"]
 TEST = [
     *SERVER,

@@ -1,6 +1,6 @@
 """Checks the merged file of the `zmumu` job and shows the Z peak: in the terminal, and as PNG.
 
-    .venv/bin/python etc/jobs/zmumu_peak.py espilot-work/storage/zmumu.root --events 1000
+.venv/bin/python etc/jobs/zmumu_peak.py espilot-work/storage/zmumu.root --events 1000
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def write_picture(masses: Any, path: Path) -> bool:
         return False
     counts, edges = np.histogram(masses, bins=np.arange(60.0, 121.0, 1.0))
     figure, axes = plt.subplots(figsize=(7, 5))
-    mplhep.histplot(counts, edges, ax=axes, yerr=np.sqrt(counts), label=f"{len(masses)} events, Pythia 8")
+    mplhep.histplot(
+        counts, edges, ax=axes, yerr=np.sqrt(counts), label=f"{len(masses)} events, Pythia 8"
+    )
     axes.set(xlabel="invariant mass of the muon pair [GeV]", ylabel="events / GeV")
     axes.legend()
     figure.savefig(path, dpi=120)

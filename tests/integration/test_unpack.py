@@ -140,7 +140,7 @@ def huge_extended_header(data: bytes) -> bytes:
         damaged_header,
         damaged_second_header,
         huge_extended_header,
-    ],  # fmt: skip
+    ],
 )
 def test_damaged_archives(tmp_path: Path, target: Path, damage: Callable[[bytes], bytes]) -> None:
     """A damaged archive is said to be, in one line, and leaves nothing."""

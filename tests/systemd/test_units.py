@@ -119,5 +119,7 @@ def test_command_line_of_the_unit() -> None:
     text = (UNITS / "espilot@.service").read_text()
     for key in ("ExecStartPre=", "ExecStart="):
         line = next(each for each in text.splitlines() if each.startswith(key))
-        words = line.partition("=")[2].lstrip("-").replace("%i", "1").replace("%S", "/s").replace("%t", "/t")
+        words = line.partition("=")[2].lstrip("-")
+        for specifier, value in (("%i", "1"), ("%S", "/s"), ("%t", "/t")):
+            words = words.replace(specifier, value)
         make_parser().parse_args(words.split()[1:])

@@ -40,12 +40,14 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     ),
     "supervisor": (
         "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "logs", "view",
-        "workers.access_point", "workers.context", "workers.inputs", "workers.local_task", "payload.template", *NOUNS,
+        "workers.access_point", "workers.context", "workers.inputs", "workers.local_task",
+        "payload.template", *NOUNS,
     ),
     # One job that is not of events, beside its payload; started like a payload.
     "executors": (
         "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
-        "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.inputs", "workers.storages", *NOUNS,
+        "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.inputs",
+        "workers.storages", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": (
@@ -56,10 +58,16 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "check": (
         "check", "adapters", "wire", "config", "supervisor.payload", "workers.context", *NOUNS,
     ),
+    # Tries for itself what a run needs.
+    "diagnosis": (
+        "diagnosis", "adapters", "check", "ports", "wire", "config", "core", "queue.store", "view",
+        "workers.access_point", "workers.server_access", "workers.storages", *NOUNS,
+    ),
     "cli": (
-        "cli", "check", "supervisor", "server", "payload.template", "workers.context",
+        "cli", "diagnosis", "check", "supervisor", "server", "payload.template", "workers.context",
         "workers.access_point", "workers.recording", "workers.storages", "config",
-        "config_files", "config_origin", "logs", "settings_text", "view", "core.exit_code", "queue_layer",
+        "config_files", "config_origin", "logs", "settings_text", "view", "core.exit_code",
+        "queue_layer",
         "wire.jobdef", "wire.jobtext", "wire.queuedata", *NOUNS,
     ),
     "view": ("view", *NOUNS),
