@@ -14,6 +14,7 @@ from espilot.cli import (
     check_payload,
     compat,
     config_command,
+    doctor,
     drain,
     dump,
     exit_codes,
@@ -48,6 +49,8 @@ examples:
       end a running pilot early, losing nothing
   espilot recover espilot-work
       go on with what a killed or drained run left
+  espilot doctor etc/jobs/zmumu.toml
+      whether all is there that a run needs
   espilot bundle
       one archive for support, secrets removed
   espilot server --task etc/jobs/zmumu.toml
@@ -87,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     dump.add_parser(commands).set_defaults(run=dump.run)
     drain.add_parser(commands).set_defaults(run=drain.run)
     config_command.add_parser(commands).set_defaults(run=config_command.run)
+    doctor.add_parser(commands).set_defaults(run=doctor.run)
     bundle.add_parser(commands).set_defaults(run=bundle.run)
     server.add_parser(commands).set_defaults(run=server.run)
     check_payload.add_parser(commands).set_defaults(run=check_payload.run)

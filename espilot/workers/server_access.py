@@ -39,7 +39,7 @@ class ServerAccess:
         self._patience = Patience(server.timeout_s, server.connect_timeout_s)
         self._pilot = describe_pilot(context)
         self._choice = DialectChoice(server.dialect)
-        self.credentials = find_credentials(_given(server, os.environ), os.environ)
+        self.credentials = find_credentials(given_credentials(server, os.environ), os.environ)
         self._harvester = _open_harvester(context)
         harvester = context.settings.harvester if self._harvester is not None else None
         self.poll_s = harvester.poll_s if harvester else server.retry_min_s
@@ -99,7 +99,7 @@ def _open_harvester(context: Context) -> HarvesterServer | None:
     )
 
 
-def _given(server: ServerConfig, environ: Mapping[str, str]) -> Credentials:
+def given_credentials(server: ServerConfig, environ: Mapping[str, str]) -> Credentials:
     """What the settings name, else what the service manager gave us (LoadCredential)."""
     directory = environ.get("CREDENTIALS_DIRECTORY", "")
     loaded = {

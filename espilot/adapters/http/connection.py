@@ -131,6 +131,11 @@ class Body:
         self._size_bytes = 0
         self._back = b""
 
+    @property
+    def date(self) -> str:
+        """The server's clock, as its answer's header says; "" when it does not."""
+        return str(self._response.headers.get("Date", ""))
+
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, as they come; none at the end."""
         if self._back and size > 0:
