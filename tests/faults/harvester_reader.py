@@ -14,6 +14,7 @@ between the server and the file: after a kill they are written again.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sqlite3
@@ -38,6 +39,8 @@ PREFETCHED = 16
 SCHEMA = """
 CREATE TABLE range (number INTEGER PRIMARY KEY, attempt INTEGER DEFAULT 1, status TEXT DEFAULT
     'ready', worker TEXT, id TEXT, path TEXT, kind TEXT);
+CREATE INDEX range_id ON range (id);
+CREATE INDEX range_status ON range (status, number);
 CREATE TABLE handed (id TEXT PRIMARY KEY, worker TEXT, fate TEXT);
 CREATE TABLE worker (name TEXT PRIMARY KEY, job INTEGER, flag INTEGER, wanted INTEGER,
     chunk TEXT, state TEXT);
@@ -312,12 +315,18 @@ def is_output(path: Path, row: dict[str, Any], range_id: str, output_bytes: int)
     if (len(data), f"{zlib.adler32(data):08x}") != (row["fsize"], row["chksum"]):
         return False
     if row["type"] == "zip_output":
-        with tarfile.open(path) as tar:
-            member = tar.extractfile(f"output.{range_id}")
-            data = member.read() if member else b""
+        data = members_of(path, path.stat().st_mtime_ns).get(f"output.{range_id}", b"")
     elif path.name != f"output.{range_id}":
         return False
     return data == expected_content(range_id, output_bytes)
+
+
+@functools.lru_cache(maxsize=4)
+def members_of(path: Path, changed_ns: int) -> dict[str, bytes]:
+    """What is in an archive that was changed at that time."""
+    with tarfile.open(path) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def serve(directory: Path) -> None:

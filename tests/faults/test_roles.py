@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,14 +54,19 @@ def test_role_killed_at_the_start(runner: Runner, role: str) -> None:
 
 def test_dispatcher_killed_while_the_payload_pauses(runner: Runner) -> None:
     """Between two starts of the payload nobody waits for the dispatcher, so its death does not end
-    the job: the same one goes on."""
-    run = runner.start(JOB)
-    run.wait_booked(10)
-    run.kill("payload")
-    eventually(lambda: "payload starts again" in run.log, what=run.log)
+    the job: the payload starts again."""
+    # Each start fails sooner than the last one's pause, so the pauses become longer.
+    run = runner.start(job_text(f"{FAKE} --crash-after 1", events=EVENTS, payload={"restarts": 50}))
+    eventually(lambda: re.search(r"starts again in_s=[2-9]", run.log), what=run.log)
     run.kill("dispatcher")
-    run.require_finished(EVENTS)
-    assert run.summary["jobs"] == 1
+    eventually(lambda: run.log.count("role died role=dispatcher") == 1)
+    eventually(lambda: "was=pausing now=over" in after(run.log) or "now=binding" in after(run.log))
+    assert "was=pausing now=over" not in run.log
+
+
+def after(log: str) -> str:
+    """What follows the death of the dispatcher."""
+    return log.partition("role died role=dispatcher")[2]
 
 
 def test_each_worker_killed_in_turn(runner: Runner) -> None:
