@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 import zlib
@@ -32,6 +33,8 @@ class Shop:
         self.store: Callable[[bytes], bytes | None] = lambda data: data
         self.digest: Callable[[bytes], str | None] = lambda data: f"{zlib.adler32(data):08x}"
         self.etag: Callable[[bytes], str] = lambda data: hashlib.md5(data).hexdigest()
+        self.knows_crc32 = False
+        self.md5s: list[str | None] = []
         self.status = 0
         self.headers: dict[str, str] = {}
         self.redirect = ""
@@ -76,16 +79,24 @@ class Door(BaseHTTPRequestHandler):
             return self.answer(self.shop.status, **self.shop.headers)
         data = self.rfile.read(int(self.headers["Content-Length"]))
         self.shop.bodies += 1
+        self.shop.md5s.append(self.headers.get("Content-MD5"))
         stored = self.shop.store(data)
         if stored is not None:
             self.shop.files[self.name] = stored
-        return self.answer(200, ETag=f'"{hashlib.md5(data).hexdigest()}"')
+        return self.answer(200, ETag=f'"{hashlib.md5(data).hexdigest()}"', **self.crc32_of(data))
+
+    def crc32_of(self, data: bytes) -> dict[str, str]:
+        if not self.shop.knows_crc32:
+            return {}
+        crc32 = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+        return {"x_amz_checksum_crc32": crc32}
 
     def do_HEAD(self) -> None:
         data = self.shop.files.get(self.name)
         if data is None:
             return self.answer(404)
         headers = {"Content_Length": str(len(data)), "ETag": f'"{self.shop.etag(data)}"'}
+        headers |= self.crc32_of(data)
         if (digest := self.shop.digest(data)) is not None:
             headers["Digest"] = f"adler32={digest}"
         return self.answer(200, **headers)
@@ -195,6 +206,25 @@ def test_checksum_of_another_kind(
     shop_at[0].store = lambda data: b"\1" + data[1:]
     with pytest.raises(StorageRetryable):
         put(storage, source)
+
+
+def test_cheap_checksum_where_it_is_known(shop_at: tuple[Shop, str], source: Path) -> None:
+    """A store that shows that it knows CRC32 gets no MD5 any more; a lie is found all the same."""
+    shop = shop_at[0]
+    shop.knows_crc32, shop.etag = True, lambda _: "not-an-md5"
+    storage = open_endpoint(Endpoint("s3://bucket/run", endpoint_url=shop_at[1], limits=QUICK))
+    try:
+        for _ in range(3):
+            put(storage, source)
+        assert [md5 is not None for md5 in shop.md5s] == [True, False, False]
+        gets = [method for method, _ in shop.requests].count("GET")
+        assert gets == 1, "only the first one, with its foreign ETag, is read back"
+        shop.store = lambda data: b"\1" + data[1:]
+        with pytest.raises(StorageRetryable):
+            put(storage, source)
+        assert shop.files == {}
+    finally:
+        storage.close()
 
 
 @pytest.mark.parametrize(("status", "kind"), [(500, StorageRetryable), (503, StorageRetryable),

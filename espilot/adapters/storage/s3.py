@@ -1,15 +1,16 @@
 """An object store that speaks S3, through boto3.
 
-An archive goes up in parts of bounded size, each with its Content-MD5, which the store compares;
-one part is one PUT, more are a multipart upload. The checksum of the whole file is compared before
-the upload is completed, so that nothing false or partial ever has the final name; then the store is
-asked for size and ETag of what it has. Each byte is read once.
+An archive goes up in parts of bounded size, each with a checksum that the store compares; one part
+is one PUT, more are a multipart upload. The checksum of the whole file is compared before the
+upload is completed, so that nothing false or partial ever has the final name; then the store is
+asked for size and checksum of what it has. Each byte is read once.
+
+The checksum is a CRC32 where the store shows that it knows it, else Content-MD5, which every store
+compares and which costs four times as much.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import threading
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from espilot.adapters.storage.credentials import check_credentials, read_keys
 from espilot.adapters.storage.endpoint import Endpoint, require_name
 from espilot.adapters.storage.s3_address import Address, read_address
+from espilot.adapters.storage.s3_sums import Crc32, Md5, sums_of
 from espilot.adapters.storage.transfer import (
     PIECE_BYTES,
     Summing,
@@ -82,10 +84,10 @@ class S3Storage:
         with opened_source(source, name, self.url) as file, self._translated("upload", name):
             require_source_size(file, size_bytes, what)
             if size_bytes <= self._part_bytes(size_bytes):
-                etag = self._put_at_once(file, upload, what)
+                stored = self._put_at_once(file, upload, what)
             else:
-                etag = self._put_in_parts(file, upload, what)
-            self._verify_stored(name, upload, etag)
+                stored = self._put_in_parts(file, upload, what)
+            self._verify_stored(name, upload, stored)
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
         """Read `name` and compare."""
@@ -140,36 +142,44 @@ class S3Storage:
         wanted = max(self._endpoint.part_bytes, LEAST_PART_BYTES)
         return max(wanted, -(-size_bytes // MOST_PARTS))
 
-    def _put_at_once(self, file: BinaryIO, upload: _Upload, what: str) -> str:
+    def _put_at_once(self, file: BinaryIO, upload: _Upload, what: str) -> Crc32 | Md5:
         data = _read_part(file, upload.size_bytes + 1)
         found = len(data), f"{zlib.adler32(data):08x}"
         _require_source(what, found, upload)
-        digest = _md5(data)
-        self._connected().call(
+        client = self._connected()
+        crc = Crc32()
+        arguments = crc.add(data)
+        md5 = Md5()
+        if not client.knows_crc32:
+            arguments |= md5.add(data)
+        answer = client.call(
             "put_object",
             Key=upload.key,
             Body=WatchedBytes(data, upload.watch),
-            ContentMD5=_base64(digest),
             Metadata={"adler32": upload.adler32},
+            **arguments,
         )
-        return digest.hex()
+        if client.knows_crc32:
+            return crc
+        # From now on it is enough.
+        client.knows_crc32 = answer.get("ChecksumCRC32") == arguments["ChecksumCRC32"]
+        return md5
 
-    def _put_in_parts(self, file: BinaryIO, upload: _Upload, what: str) -> str:
+    def _put_in_parts(self, file: BinaryIO, upload: _Upload, what: str) -> Crc32 | Md5:
         """Send a few parts at a time; the multipart upload is completed, or else aborted."""
         client = self._connected()
         client.abort_leftovers(upload.key)
         with client.multipart(upload.key, {"adler32": upload.adler32}) as multipart:
-            digests: list[bytes] = []
+            sums = sums_of(multipart.algorithm)
             waiting: list[Future[None]] = []
             sink = Summing()
             part_bytes = self._part_bytes(upload.size_bytes)
             try:
                 while data := _read_part(file, part_bytes):
                     sink.add(data)
-                    digests.append(_md5(data))
-                    body = WatchedBytes(data, upload.watch)
-                    number, digest = len(digests), _base64(digests[-1])
-                    waiting.append(self._threads().submit(multipart.send, number, body, digest))
+                    checksum = sums.add(data)
+                    body, number = WatchedBytes(data, upload.watch), sums.parts
+                    waiting.append(self._threads().submit(multipart.send, number, body, checksum))
                     del data, body
                     if len(waiting) >= self._endpoint.part_threads:
                         waiting.pop(0).result()
@@ -182,13 +192,12 @@ class S3Storage:
                 wait(waiting)
             _require_source(what, sink.found, upload)
             multipart.complete()
-        return f"{_md5(b''.join(digests)).hex()}-{len(digests)}"
+        return sums
 
-    def _verify_stored(self, name: str, upload: _Upload, etag: str) -> None:
-        """Ask the store what it has; where its ETag is no MD5, read it back."""
-        answer = self._connected().call("head_object", Key=upload.key)
-        size_bytes = answer["ContentLength"]
-        if size_bytes == upload.size_bytes and answer["ETag"].strip('"').lower() == etag:
+    def _verify_stored(self, name: str, upload: _Upload, sums: Crc32 | Md5) -> None:
+        """Ask the store what it has; where it tells no checksum that we know, read it back."""
+        answer = self._connected().call("head_object", Key=upload.key, ChecksumMode="ENABLED")
+        if answer["ContentLength"] == upload.size_bytes and sums.agree(answer):
             return
         try:
             self.verify(name, size_bytes=upload.size_bytes, adler32=upload.adler32)
@@ -255,11 +264,3 @@ def _read_part(file: BinaryIO, size_bytes: int) -> bytes:
     while len(data) < size_bytes and (more := file.read(size_bytes - len(data))):
         data += more
     return data
-
-
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()

@@ -51,6 +51,8 @@ class S3Client:
 
     def __init__(self, endpoint: Endpoint, address: Address, keys: Keys | None) -> None:
         self.keys = keys
+        self.knows_crc32 = False
+        """Whether the store has shown that it compares a CRC32."""
         self._bucket = address.bucket
         self._client = _make_client(endpoint, address, keys)
 
@@ -73,8 +75,11 @@ class S3Client:
     @contextmanager
     def multipart(self, key: str, metadata: Mapping[str, str]) -> Iterator[Multipart]:
         """Begin an upload in parts; it is aborted unless the body completes it."""
-        answer = self.call("create_multipart_upload", Key=key, Metadata=dict(metadata))
-        multipart = Multipart(self, key, answer["UploadId"])
+        answer = self.call(
+            "create_multipart_upload", Key=key, Metadata=dict(metadata), ChecksumAlgorithm="CRC32"
+        )
+        algorithm = str(answer.get("ChecksumAlgorithm", ""))
+        multipart = Multipart(self, key, answer["UploadId"], algorithm)
         try:
             yield multipart
         finally:
@@ -85,25 +90,30 @@ class S3Client:
 class Multipart:
     """One upload in parts."""
 
-    def __init__(self, client: S3Client, key: str, upload_id: str) -> None:
+    def __init__(self, client: S3Client, key: str, upload_id: str, algorithm: str) -> None:
         self.completed = False
+        self.algorithm = algorithm
+        """Of the checksums that the store keeps: `CRC32`, or "" where it has not said so."""
         self._client = client
         self._of = {"Key": key, "UploadId": upload_id}
-        self._etags: dict[int, str] = {}
+        self._parts: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
-    def send(self, number: int, body: WatchedBytes, md5: str) -> None:
-        """Send part `number` (1, 2, ...); the store compares its MD5."""
+    def send(self, number: int, body: WatchedBytes, checksum: Mapping[str, str]) -> None:
+        """Send part `number` (1, 2, ...) with its checksum, which the store compares."""
         answer = self._client.call(
-            "upload_part", PartNumber=number, Body=body, ContentMD5=md5, **self._of
+            "upload_part", PartNumber=number, Body=body, **checksum, **self._of
         )
+        part = {"PartNumber": number, "ETag": answer["ETag"]}
+        if "ChecksumCRC32" in checksum:
+            part["ChecksumCRC32"] = checksum["ChecksumCRC32"]
         with self._lock:
-            self._etags[number] = answer["ETag"]
+            self._parts[number] = part
 
     def complete(self) -> None:
         """Give the object its name."""
         with self._lock:
-            parts = [{"PartNumber": n, "ETag": etag} for n, etag in sorted(self._etags.items())]
+            parts = [part for _, part in sorted(self._parts.items())]
         self._client.call("complete_multipart_upload", MultipartUpload={"Parts": parts}, **self._of)
         self.completed = True
 
@@ -213,7 +223,7 @@ def _make_client(endpoint: Endpoint, address: Address, keys: Keys | None) -> Any
 
 
 def _config(endpoint: Endpoint, address: Address, *, anonymous: bool) -> Config:
-    """Lean settings: no second checksum beside Content-MD5, no hash over a signed body."""
+    """Lean settings: no further checksum of boto3's own, no hash over a signed body."""
     return Config(
         signature_version=botocore.UNSIGNED if anonymous else "s3v4",
         request_checksum_calculation="when_required",
