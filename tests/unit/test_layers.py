@@ -102,7 +102,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "ijson": ("wire.panda_answers",),
     "zmq": ("adapters.channel", "adapters.control", "adapters.loop", "payload"),
     "msgpack": ("wire", "queue.records", "payload"),
-    "rich": ("cli.progress",),
+    "rich": ("cli.progress", "view.top"),
     "psutil": ("adapters.proctree", "adapters.process", "supervisor.monitor"),
     "prometheus_client": ("view.metrics", "supervisor.exporter"),
     "boto3": ("adapters.storage",),
