@@ -62,7 +62,7 @@ class Dispatch:
         self._replaced: list[str] = []
         self.tell: Tell = say_nothing
         self._news = News()
-        self._ahead = Ahead(most_ahead)
+        self.ahead = Ahead(most_ahead)
         self._written: dict[str, bytes] = {}
         self._suspect = ""
         self._speaks_text = False
@@ -98,9 +98,9 @@ class Dispatch:
         round_ = self._round
         for message in messages:
             self._read(round_, message[0], message[1], message[2])
-        if self._ahead.ranges and self.mode == "serve":
-            owners = self._assignment.next_owners(min(self.waiting, len(self._ahead.ranges)))
-            given = list(zip(owners, self._ahead.pop(len(owners)), strict=True))
+        if self.ahead.ranges and self.mode == "serve":
+            owners = self._assignment.next_owners(min(self.waiting, len(self.ahead.ranges)))
+            given = list(zip(owners, self.ahead.pop(len(owners)), strict=True))
             round_.unwritable += self._reply_ranges(round_, given)
         replies, round_.replies = round_.replies, []
         return replies
@@ -115,9 +115,9 @@ class Dispatch:
 
     def release_ahead(self) -> None:
         """Nothing is handed out for now: what was taken ahead is ready again."""
-        if self._ahead.ranges:
+        if self.ahead.ranges:
             with self.queue.moves() as moves:
-                moves.return_ranges(self._ahead.clear(), epoch=self.epoch)
+                moves.return_ranges(self.ahead.clear(), epoch=self.epoch)
             self._written.clear()
 
     def undeliverable(self, replies: Sequence[Reply]) -> int:
@@ -156,7 +156,7 @@ class Dispatch:
 
         `crashed`: it ended badly, and nobody had told it to end.
         """
-        self._ahead.clear()
+        self.ahead.clear()
         clients = list(self._by_key.values())
         back = [i for client in clients for i in self._assignment.in_hand(client.key)]
         self._take_back(back, now, crashed=crashed, why="the payload ended")
@@ -308,11 +308,11 @@ class Dispatch:
         if self._assignment.holds(self._suspect):
             return [], False
         owners = self._assignment.next_owners(self._assignment.waiting)
-        found = self._ahead.pop(len(owners))
+        found = self.ahead.pop(len(owners))
         fresh = owners[len(found) :]
-        ahead = [""] * self._ahead.missing(self.tally.handed_out, now)
+        ahead = [""] * self.ahead.missing(self.tally.handed_out, now)
         taken = moves.take(fresh + ahead, epoch=self.epoch, now=now)
-        self._ahead.ranges.extend(taken[len(fresh) :])
+        self.ahead.ranges.extend(taken[len(fresh) :])
         found += taken[: len(fresh)]
         if len(found) == len(owners):
             return list(zip(owners, found, strict=True)), False
@@ -323,7 +323,7 @@ class Dispatch:
 
     def _write_ahead(self) -> None:
         """Write the replies of the next requests now, while nobody waits for them."""
-        for each in reversed(self._ahead.ranges):
+        for each in reversed(self.ahead.ranges):
             if each.id in self._written:
                 return
             # One that cannot be written is dealt with when a client gets it.

@@ -167,12 +167,15 @@ class Queue:
         rows = self._walk(RangeState.SENT, 0)
         return {key.decode(): row[rec.OWNER] for key, row in rows}
 
-    def at_risk(self, now: float) -> AtRisk:
-        """What would be lost if this node vanished now: all that was begun and is not reported."""
-        ranges, cpu_s, oldest = 0, 0.0, now
-        for _, row in self._walk(RangeState.SENT, 0):
-            ranges += 1
-            cpu_s += max(0.0, now - row[rec.SINCE])
+    def at_risk(self, now: float, *, ahead: int = 0) -> AtRisk:
+        """What would be lost if this node vanished now: all that was begun and is not reported.
+
+        So many sent ranges are with no client yet: the newest ones without an owner.
+        """
+        sent = [(row[rec.OWNER] == "", row[rec.SINCE]) for _, row in self._walk(RangeState.SENT, 0)]
+        nobodys = min(max(0, ahead), sum(is_free for is_free, _ in sent))
+        begun = [since for _, since in sorted(sent)][: len(sent) - nobodys]
+        ranges, cpu_s, oldest = len(begun), sum(max(0.0, now - since) for since in begun), now
         for state in (RangeState.DONE, RangeState.PACKED, RangeState.STAGED):
             for _, row in self._walk(state, 0):
                 ranges += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from espilot.config import Settings
@@ -12,6 +13,7 @@ from espilot.model import AtRisk, Counts
 from espilot.queue.store import Queue
 from espilot.supervisor.directives import Directives
 from espilot.supervisor.monitor import Monitor
+from espilot.supervisor.observation import ahead_of
 from espilot.supervisor.outcome import Snapshot
 from espilot.supervisor.roles import Roles
 from espilot.supervisor.standing import Standing
@@ -53,10 +55,11 @@ class Attending:
         """One look."""
         if self.attendant is not None:
             facts, heard = self.standing.facts(snapshot), self.roles.last_heard()
-            self.attendant.look(Look(counts, facts, heard, closing, self._at_risk))
+            risk = partial(self._at_risk, ahead_of(facts))
+            self.attendant.look(Look(counts, facts, heard, closing, risk))
 
-    def _at_risk(self) -> AtRisk:
-        return self.queue.at_risk(time.time())
+    def _at_risk(self, ahead: int) -> AtRisk:
+        return self.queue.at_risk(time.time(), ahead=ahead)
 
     def reload(self, context: Context) -> Context:
         """Take new settings; what is in work is not touched."""

@@ -45,7 +45,7 @@ def observe(state: Path, *, now: float) -> Snapshot:
     counts, at_risk, stageout, record = NO_COUNTS, AtRisk(0, 0.0, 0.0), StageoutView(), None
     try:
         with closing(QueueReader(state / "queue")) as queue:
-            counts, at_risk = queue.counts(), queue.at_risk(now)
+            counts, at_risk = queue.counts(), queue.at_risk(now, ahead=ahead_of(facts))
             stageout, record = stageout_of(queue, counts, at_risk), queue.job()
             epoch = queue.epoch()
     except UsageError as error:
@@ -110,6 +110,12 @@ def stageout_of(queue: QueueReader, counts: Counts, at_risk: AtRisk) -> Stageout
         return StageoutView()
     archives = queue.archives(ArchiveState.PACKED)
     return StageoutView(at_risk.lag_s, len(archives), sum(a.size_bytes for a in archives))
+
+
+def ahead_of(facts: Facts) -> int:
+    """How many sent ranges no client has yet; only a living pilot knows."""
+    ahead = ((facts.get("roles") or {}).get("dispatcher") or {}).get("ahead")
+    return ahead if isinstance(ahead, int) else 0
 
 
 def job_of(record: JobRecord | None, facts: Facts, epoch: int) -> JobView:

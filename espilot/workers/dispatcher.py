@@ -200,6 +200,7 @@ class Station:
             "garbage": tally.garbage,
             "ignored": tally.ignored,
             "last_message_mono": self._last_message,
+            "ahead": len(self.dispatch.ahead.ranges),
             **self._hang_watch.facts,
         }
 

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_reads_what_was_left(reader: QueueReader) -> None:
     assert sent is not None and (sent.owner, sent.epoch) == ("b", 1)
     assert reader.find("r6") is None
     assert reader.find("") is None
+
+
+def test_what_no_client_has_is_not_at_risk(tmp_path: Path) -> None:
+    """Ranges taken ahead are sent and not begun: the newest ones without an owner are left out."""
+    with closing(Queue(tmp_path / "queue")) as queue:
+        with queue.moves() as moves:
+            moves.put_ranges(make_ranges(6), now=100.0)
+            moves.take(["", ""], epoch=1, now=110.0)
+            moves.take(["a", "", ""], epoch=1, now=120.0)
+        risks = [queue.at_risk(130.0, ahead=ahead) for ahead in (0, 2, 3, 9)]
+    assert [(each.ranges, each.cpu_s) for each in risks] == [
+        (5, 70.0), (3, 50.0), (2, 30.0), (1, 10.0),
+    ]  # fmt: skip
 
 
 def test_reader_moves_nothing(reader: QueueReader) -> None:

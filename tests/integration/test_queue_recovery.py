@@ -70,7 +70,7 @@ def test_proven_archives_are_packed_under_their_names(queue: Queue) -> None:
 
 
 def test_failures_are_taken_in_beside_archives(queue: Queue) -> None:
-    """Failures wait to be reported again; one of a range that lies in an archive is not believed."""
+    """Failures wait to be reported; one of a range that lies in an archive is not believed."""
     ids = [r.id for r in make_ranges(1, 4)]
     proven = [Proven(Archive("a.tar", tuple(ids[:2]), 300, "00000001", 2), (1, 1))]
     failures = [FailedRange(ids[n], n == 2, 1220 + n, "why") for n in (1, 2, 3)]
