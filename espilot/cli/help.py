@@ -20,7 +20,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="explain a topic",
         description=f"Explain a topic: {', '.join(TOPICS)}. Without one: the commands.",
     )
-    parser.add_argument("topic", nargs="?", default="", metavar="TOPIC")
+    parser.add_argument(
+        "topic", nargs="?", default="", metavar="TOPIC", help="what is to be explained"
+    )
     parser.add_argument("--json", action="store_true", help="print the topic as one JSON object")
     return parser
 

@@ -13,6 +13,7 @@ from espilot.cli import (
     bundle,
     check_payload,
     compat,
+    completion,
     config_command,
     doctor,
     drain,
@@ -27,8 +28,11 @@ from espilot.cli import (
     run_command,
     server,
     status,
+    top,
 )
+from espilot.cli.command_tree import commands_of, suggest
 from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
+from espilot.view.wording import printable
 
 EXAMPLES = """\
 examples:
@@ -41,6 +45,8 @@ examples:
       how the pilot of ./espilot-work stands, alive or dead
   espilot explain 1-1795320398-1795320397-22-3
       what happened to one event range
+  espilot top
+      the same live in the terminal
   espilot page
       the same as a live page for a browser
   espilot report > report.html
@@ -85,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     recover.add_parser(commands).set_defaults(run=recover.run)
     status.add_parser(commands).set_defaults(run=status.run)
     explain.add_parser(commands).set_defaults(run=explain.run)
+    top.add_parser(commands).set_defaults(run=top.run)
     page.add_parser(commands).set_defaults(run=page.run)
     report.add_parser(commands).set_defaults(run=report.run)
     dump.add_parser(commands).set_defaults(run=dump.run)
@@ -94,13 +101,27 @@ def make_parser() -> argparse.ArgumentParser:
     bundle.add_parser(commands).set_defaults(run=bundle.run)
     server.add_parser(commands).set_defaults(run=server.run)
     check_payload.add_parser(commands).set_defaults(run=check_payload.run)
+    completion.add_parser(commands, parser)
     help.add_parser(commands).set_defaults(run=help.run)
     return parser
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as a namespace; what is misspelt ends the process with a suggestion."""
+    parser = make_parser()
+    names = [each.name for each in commands_of(parser)]
+    if argv and not argv[0].startswith("-") and argv[0] not in names:
+        parser.error(f"there is no command {argv[0]!r:.40}{suggest(parser, argv)}")
+    args, unknown = parser.parse_known_args(own_command.mark_no_file(argv))
+    if unknown:
+        meant = suggest(parser, unknown, args.command)
+        parser.error(f"{args.command} has no {printable(unknown[0]):.60}{meant}")
+    return args
+
+
 def main(argv: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code. Errors are one line on stderr."""
-    args = make_parser().parse_args(own_command.mark_no_file(argv))
+    args = parse(argv)
     try:
         return int(args.run(args))
     except EspilotError as error:
