@@ -21,7 +21,8 @@ test-storage: venv servers
 servers: $(SERVERS)
 
 # Without a server its tests are skipped; the next make tries again to install it.
-$(SERVERS): $(STAMP) tests/storage/install_servers.sh
+$(SERVERS): $(STAMP) tests/storage/install_servers.sh tests/systemd/install_packages.sh
+	@tests/systemd/install_packages.sh
 	@if tests/storage/install_servers.sh $(PY); then touch $@; fi
 
 # The pilot as a service of this machine; DESTDIR is for packagers.

@@ -110,6 +110,8 @@ class Child:
         self.queue.close()
 
     def _beat(self) -> None:
+        record = self.queue.job()
+        self.log.job = None if record is None else record.job.panda_id
         self._on_bell()
         self._flush_story()
         self.send(Alive(self.role, self.queue.counts().moves, self.facts))
