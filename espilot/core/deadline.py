@@ -23,6 +23,9 @@ PREEMPTED, NO_PROXY, WALL_TIME = 1379, 1163, 1213
 LEAST_CALL_S = 1.0
 CALLS = 4
 """So many calls, one after the other, must fit into the time that is left."""
+INTERRUPT = 2
+"""Number of SIGINT."""
+SAME_MOMENT_S = 1.0
 LEAST_UNIX_S = 1e9
 """A number from here on is a Unix time, below it is a duration."""
 LONGEST_S = 100 * 365 * 86400.0
@@ -61,6 +64,27 @@ def code_of(source: str) -> int:
         "credential": NO_PROXY,
     }
     return codes.get(source, PREEMPTED)
+
+
+class Impatience:
+    """Counts how often an end was asked for by signals.
+
+    A site sends the same signal more than once at a time (batch system, wrapper, process group):
+    what comes within `SAME_MOMENT_S` is one. Who presses Ctrl-C again means it each time.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self._times = 0
+        self._last_mono = -math.inf
+
+    def heard(self, number: int, now: float) -> int:
+        """One more signal; how often an end was asked for by now."""
+        self.numbers.append(number)
+        if number == INTERRUPT or now - self._last_mono > SAME_MOMENT_S:
+            self._times += 1
+        self._last_mono = now
+        return self._times
 
 
 def longest_call_s(left_s: float | None) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from espilot.adapters import process
 from espilot.adapters.control import ControlRouter
 from espilot.adapters.loop import Loop
-from espilot.core.deadline import Cause
+from espilot.core.deadline import Cause, Impatience
 from espilot.core.drain import Pace, Stock
 from espilot.core.job import KILLED_BY_SERVER
 from espilot.core.payload_life import Event, Life
@@ -111,7 +111,7 @@ class Supervisor:
         self._last_message = 0.0
         self._waiting = 0
         self._ending: tuple[int, str] = (0, "")
-        self._signals_seen: list[int] = []
+        self._impatience = Impatience()
         self._last_tick = time.monotonic()
 
     def run(self) -> Outcome:
@@ -277,13 +277,11 @@ class Supervisor:
             if number == signal.SIGHUP and self._attending.attendant:
                 self._context = self._attending.reload(self._context)
                 continue
-            self._signals_seen.append(number)
             name = process.signal_name(number)
             self._log.warning("signal", "signal received", signal=name)
-            # Others come more than once without anybody's impatience: batch system and wrapper.
-            if self._signals_seen.count(signal.SIGINT) >= 3:
+            if self._impatience.heard(number, time.monotonic()) >= 3:
                 self._payload.kill()
-                reason = "ended at once by a third SIGINT"
+                reason = "ended at once by a third signal"
                 self._finish(Outcome(state="drained", reason=reason), patience_s=HURRY_S)
             else:
                 self._drain.signalled(number, name, self._context.settings.drain)
@@ -383,7 +381,7 @@ class Supervisor:
     def _finish(self, outcome: Outcome, *, patience_s: float = STOP_S) -> None:
         """Stop the payload and all roles, one after the other, then leave the loop."""
         outcome.jobs = self._jobs
-        outcome.explain(self._ending[0], self._signals_seen, self._drain.source)
+        outcome.explain(self._ending[0], self._impatience.numbers, self._drain.source)
         self._closing.begin(outcome, patience_s=patience_s)
 
     def _close(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 from espilot.core.deadline import (
     Deadline,
     Deadlines,
+    Impatience,
     code_of,
     longest_call_s,
     look_again_s,
@@ -50,6 +51,22 @@ def test_lesson_25_second_order_does_not_restart_the_clock() -> None:
 def test_deadline_names_its_error_code(source: str, code: int) -> None:
     """Whose time is over tells why a job without a finished range ended."""
     assert code_of(source) == code
+
+
+def test_signals_of_one_moment_are_one() -> None:
+    """Batch system and wrapper send the same signal at once: that is no impatience."""
+    impatience = Impatience()
+    moments = (0.0, 0.01, 0.5, 30.0, 30.2, 60.0)
+    assert [impatience.heard(15, now) for now in moments] == [1, 1, 1, 2, 2, 3]
+    assert impatience.numbers == [15] * 6
+
+
+def test_each_interrupt_counts() -> None:
+    """Three times Ctrl-C, however quickly, is a third signal; beside others too."""
+    impatience = Impatience()
+    assert [impatience.heard(2, n / 10) for n in range(3)] == [1, 2, 3]
+    mixed = Impatience()
+    assert [mixed.heard(number, n / 10) for n, number in enumerate((15, 2, 2))] == [1, 2, 3]
 
 
 def test_calls_fit_into_the_time_left() -> None:
