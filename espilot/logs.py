@@ -71,6 +71,35 @@ class LineFormatter(logging.Formatter):
         return f"{stamp}.{int(record.msecs):03d}Z {level} {record.getMessage()}"
 
 
+class RotatedFile(WatchedFileHandler):
+    """A log file that is made anew when it was moved away.
+
+    Where it cannot be made anew (its directory is gone, no descriptor is left), lines go on into
+    the file that is open: a lost log must not end a role.
+    """
+
+    def reopenIfNeeded(self) -> None:
+        """Look whether the name still leads to our file."""
+        if self._is_ours():
+            return
+        try:
+            stream = self._open()
+        except OSError:
+            return
+        former, self.stream = self.stream, stream
+        if former is not None:
+            former.close()
+        status = os.fstat(stream.fileno())
+        self.dev, self.ino = status.st_dev, status.st_ino
+
+    def _is_ours(self) -> bool:
+        try:
+            status = os.stat(self.baseFilename)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == (self.dev, self.ino)
+
+
 def open_log(
     role: str,
     path: Path | None,
@@ -91,7 +120,7 @@ def open_log(
     logger.propagate = False
     logger.setLevel(logging.INFO)
     handler: logging.Handler = (
-        logging.StreamHandler(sys.stderr) if path is None else WatchedFileHandler(path)
+        logging.StreamHandler(sys.stderr) if path is None else RotatedFile(path)
     )
     handlers = [handler]
     if errors_to_stderr and path is not None:
