@@ -14,6 +14,7 @@ from espilot.cli import exit_codes
 from espilot.config_files import read_layered
 from espilot.diagnosis.examination import CHECKS, examine
 from espilot.diagnosis.subject import Finding, State, Subject
+from espilot.view.colour import painted, wants_colour
 from espilot.view.wording import printable
 
 EXAMPLES = """\
@@ -64,10 +65,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Make all checks, print what came of them; the exit code."""
     findings = []
+    colour = wants_colour(os.environ, terminal=sys.stdout.isatty())
     for finding in examine(subject_of(args)):
         findings.append(finding)
         if not args.json:
-            sys.stdout.write(describe(finding))
+            sys.stdout.write(describe(finding, colour=colour))
             sys.stdout.flush()
     sound = all(finding.state is not State.BAD for finding in findings)
     if args.json:
@@ -96,7 +98,8 @@ def subject_of(args: argparse.Namespace) -> Subject:
     return Subject(settings, jobdir, workdir, storage, os.environ)
 
 
-def describe(finding: Finding) -> str:
+def describe(finding: Finding, *, colour: bool = False) -> str:
     """One line, and a second one with what to do."""
-    line = f"{finding.name:<{_WIDTH}} {finding.state.value:<8} {printable(finding.text)}\n"
+    state = painted(finding.state.value, f"{finding.state.value:<8}", colour=colour)
+    line = f"{finding.name:<{_WIDTH}} {state} {printable(finding.text)}\n"
     return line + (f"{'':<{_WIDTH}} do:      {printable(finding.fix)}\n" if finding.fix else "")

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from espilot.cli import exit_codes
@@ -13,8 +14,8 @@ from espilot.core.exit_code import TABLE
 from espilot.errors import UsageError
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the command to `espilot`'s parser."""
+def add_parser(subparsers: Any, whole: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the command to `espilot`'s parser, whose help it prints without a topic."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "help",
         help="explain a topic",
@@ -24,11 +25,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "topic", nargs="?", default="", metavar="TOPIC", help="what is to be explained"
     )
     parser.add_argument("--json", action="store_true", help="print the topic as one JSON object")
+    parser.set_defaults(run=partial(run, whole))
     return parser
 
 
-def run(args: argparse.Namespace) -> int:
+def run(whole: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Print the topic on stdout; `UsageError` when there is none of that name."""
+    if not args.topic:
+        whole.print_help()
+        return exit_codes.FINISHED
     if args.topic not in TOPICS:
         raise UsageError(f"no topic {args.topic!r:.40}; there are {', '.join(TOPICS)}")
     topic = TOPICS[args.topic]()

@@ -102,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     server.add_parser(commands).set_defaults(run=server.run)
     check_payload.add_parser(commands).set_defaults(run=check_payload.run)
     completion.add_parser(commands, parser)
-    help.add_parser(commands).set_defaults(run=help.run)
+    help.add_parser(commands, parser)
     return parser
 
 

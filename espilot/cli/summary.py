@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,6 +11,7 @@ from typing import Any, TextIO
 from espilot.logs import open_log
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.recovery import Found
+from espilot.view.colour import painted, wants_colour
 from espilot.workers.context import Context
 
 
@@ -76,5 +78,11 @@ def next_step(summary: dict[str, Any]) -> str:
 
 def say_end(summary: dict[str, Any], reason: str, *, as_json: bool) -> None:
     """Print the summary on stdout, for a program or for people."""
-    sys.stdout.write(json.dumps(summary) + "\n" if as_json else describe(summary, reason))
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    else:
+        state = str(summary["state"])
+        colour = wants_colour(os.environ, terminal=sys.stdout.isatty())
+        text = describe(summary, reason).removeprefix(state)
+        sys.stdout.write(painted(state, state, colour=colour) + text)
     sys.stdout.flush()
