@@ -11,6 +11,7 @@ import os
 import socket
 import socketserver
 import stat
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,7 +95,9 @@ class PageServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._path.unlink(missing_ok=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A visitor that goes away is nothing to tell."""
+        """A visitor that goes away is nothing to tell; a defect of ours is."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve in a thread of its own, if there are not too many."""

@@ -7,17 +7,21 @@ import json
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes
+from espilot.cli.server_watch import ServerWatch
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.server.options import ServerOptions
 from espilot.server.queue_file import read_queues
 from espilot.server.quirk_text import describe_quirks, read_quirks
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
+from espilot.supervisor.page import serving
 
 _EXAMPLES = """\
 examples:
@@ -27,6 +31,8 @@ examples:
       take a free port and print it as {"url": ...}
   espilot server --quirk dialects=v1 --quirk drop_answer=update_event_ranges:3
       only one dialect, and three lost answers
+  espilot server --page 25088
+      with a live page of all its tasks and jobs
   espilot server --sent-timeout 10 --heartbeat-timeout 600
       give up lost jobs sooner than real servers do
 
@@ -91,6 +97,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="NAME[=VALUE]",
         help="behave as a real server does, or fail like one; may be repeated, see below",
     )
+    parser.add_argument(
+        "--page",
+        type=_port,
+        metavar="PORT",
+        help="serve a live page of all tasks and jobs on this port of loopback; 0 takes a free one",
+    )
     parser.add_argument("--json", action="store_true", help="print url and tasks as a JSON object")
     return parser
 
@@ -133,12 +145,30 @@ def run(args: argparse.Namespace) -> int:
     tasks = create_tasks(args.db, args.task, options)
 
     def tell(url: str) -> None:
-        line = json.dumps({"url": url, "tasks": tasks}) if args.json else url
-        sys.stdout.write(line + "\n")
+        told: dict[str, Any] = {"url": url, "tasks": tasks}
+        if watch is not None:
+            watch.page.url = url
+            told["page"] = page_url
+        plain = f"{url}   page: {page_url}" if page_url else url
+        sys.stdout.write((json.dumps(told) if args.json else plain) + "\n")
         sys.stdout.flush()
 
-    serve(db=args.db, host=args.host, port=args.port, options=options, on_listening=tell)
+    with page_of(args.db, args.page, options) as (watch, page_url):
+        serve(db=args.db, host=args.host, port=args.port, options=options, on_listening=tell)
     return exit_codes.FINISHED
+
+
+@contextmanager
+def page_of(
+    db: Path, port: int | None, options: ServerOptions
+) -> Iterator[tuple[ServerWatch | None, str]]:
+    """The live page of this server, if it is wanted, and where it is."""
+    if port is None:
+        yield None, ""
+        return
+    watch = ServerWatch(db, lost_after_s=options.heartbeat_timeout_s)
+    with serving(watch, port=port) as url:
+        yield watch, url
 
 
 def create_tasks(db: Path, job_files: list[Path], options: ServerOptions) -> list[int]:

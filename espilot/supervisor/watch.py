@@ -16,7 +16,7 @@ from espilot.queue.reading import QueueReader
 from espilot.supervisor.observation import observe
 from espilot.view.cells import IN_QUEUE, STATES
 from espilot.view.chronicle import Chronicle
-from espilot.view.page import ROWS_AT_ONCE, frozen_rows, policy, render, rows
+from espilot.view.page import ROWS_AT_ONCE, frozen_rows, number, policy, render, rows
 from espilot.view.page_document import changes, document
 from espilot.view.snapshot import Snapshot
 
@@ -101,11 +101,6 @@ def read_queue(state: Path) -> Mapping[str, str]:
             return {range_id: LETTERS[each] for range_id, each in queue.states().items()}
     except UsageError:
         return {}
-
-
-def number(text: str | None) -> int:
-    """A number that somebody has sent; 0 when it is none."""
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def read_warnings(log: Path) -> list[str]:

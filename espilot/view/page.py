@@ -75,6 +75,11 @@ def rows(cells: Cells, start: int, letter: str = "", most: int = ROWS_AT_ONCE) -
     return found
 
 
+def number(text: str | None) -> int:
+    """A number of a query; 0 when it is none."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else 0
+
+
 def frozen_rows(cells: Cells) -> list[Any]:
     """Rows for a report: all, or as many as it takes, the doubtful ones first."""
     if len(cells) <= MOST_ROWS:

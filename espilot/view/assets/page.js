@@ -351,13 +351,14 @@
   const lastTime = () => doc.ended_at || doc.taken_at;
   function drawPace() {
     const d = doc.history;
-    show(id("pace-section"), Boolean(d && d.made && d.made.length > 1));
-    if (!d || !d.made || d.made.length < 2) return;
+    const n = d ? Math.max(d.made.length, d.reported.length) : 0;
+    show(id("pace-section"), n > 1);
+    if (n < 2) return;
     const canvas = id("pace"), high = 150, [pen, width] = sheet(canvas, high + 24), left = 44;
-    const span_s = Math.max(d.made.length * d.width_s, 1), perMinute = 60 / d.width_s;
+    const span_s = Math.max(n * d.width_s, 1), perMinute = 60 / d.width_s;
     const most = Math.max(1, ...d.made, ...d.reported) * perMinute;
     const unit = 10 ** Math.floor(Math.log10(most)), top = [1, 2, 5, 10].map(f => f * unit).find(v => v >= most) || most;
-    const x = at => left + at / d.made.length * (width - left), y = v => high - v * perMinute / top * (high - 8);
+    const x = at => left + at / n * (width - left), y = v => high - v * perMinute / top * (high - 8);
     ticks(pen, d.from, d.from + span_s, left, width, high + 18);
     pen.fillStyle = tones.soft; pen.textAlign = "right";
     for (const v of [0, top / 2, top]) { const level = high - v / top * (high - 8); pen.fillText(short(v), left - 6, level + 4); pen.globalAlpha = .35; pen.fillRect(left, level, width - left, 1); pen.globalAlpha = 1; }
@@ -368,12 +369,12 @@
     d.made.forEach((v, at) => { pen.lineTo((x(at) + x(at + 1)) / 2, y(v)); });
     pen.stroke();
     const made = d.made.reduce((a, b) => a + b, 0), reported = d.reported.reduce((a, b) => a + b, 0);
-    id("pace-key").textContent = `${doc.noun || "range"}s per minute, in bins of ${span(d.width_s)}. Blue line: made; green bars: reported.`;
-    canvas.setAttribute("aria-label", `Throughput: ${count(made)} made, ${count(reported)} reported in ${span(span_s)}`);
-    const every = Math.max(1, Math.ceil(d.made.length / 24)), sum = (list, at) => (list || []).slice(at, at + every).reduce((a, b) => a + b, 0);
+    id("pace-key").textContent = `${doc.noun || "range"}s per minute, in bins of ${span(d.width_s)}. ` + (d.made.length ? "Blue line: made; green bars: reported." : "Green bars: finished.");
+    canvas.setAttribute("aria-label", `Throughput: ${d.made.length ? count(made) + " made, " : ""}${count(reported)} reported in ${span(span_s)}`);
+    const every = Math.max(1, Math.ceil(n / 24)), sum = (list, at) => (list || []).slice(at, at + every).reduce((a, b) => a + b, 0);
     fill(id("pace-table").tBodies[0], [every, d], () => {
       const lines = [];
-      for (let at = 0; at < d.made.length; at += every) {
+      for (let at = 0; at < n; at += every) {
         const row = make("tr");
         for (const text of [clock(d.from + at * d.width_s), sum(d.made, at), sum(d.reported, at), sum(d.failed, at)]) row.append(make("td", text));
         lines.push(row);
