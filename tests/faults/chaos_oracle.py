@@ -135,10 +135,12 @@ def _sockets(workdir: Path, runtimes: set[str]) -> Iterator[Path]:
 
 def _runtime_directories(workdir: Path) -> Iterator[Path]:
     """Runtime directories whose context names this work directory."""
-    for path in Path("/tmp").glob("espilot-*/context-*.json"):
+    for directory in Path("/tmp").glob("espilot-*"):
         try:
-            context = json.loads(path.read_text())
+            texts = [path.read_text() for path in directory.glob("context-*.json")]
+            contexts = [json.loads(text) for text in texts]
         except (OSError, ValueError):
+            # Another pilot's, which goes away or is being written just now.
             continue
-        if context.get("workdir") == str(workdir):
-            yield path.parent
+        if any(context.get("workdir") == str(workdir) for context in contexts):
+            yield directory
