@@ -24,7 +24,7 @@ examples:
   espilot drain /scratch/me --deadline 25s --wait
       be gone in 25 s, and tell how it ended (for a preStop hook, for example)
   espilot drain --plan --deadline 30s
-      only show what would happen
+      only show what would happen; also of what a dead pilot has left
 
 A drained run is gone on with by `espilot recover DIR`, or by the same `espilot run`.
 
@@ -94,7 +94,10 @@ def describe(document: Mapping[str, Any]) -> str:
     verb = "would drain" if document["planned"] and not document["draining"] else "drains"
     when = "no deadline is known" if left_s is None else f"{left_s:.1f} s are left"
     by = f" ({source})" if source else ""
-    lines = [f"the pilot (process {document['pid']}) {verb}; {when}{by}", ""]
+    who = f"the pilot (process {document['pid']}) {verb}"
+    if document["pid"] is None:
+        who = "no pilot runs; espilot recover would ship and report what one has left"
+    lines = [f"{who}; {when}{by}", ""]
     lines.append(f"  {'from':>8}  {'budget':>8}  step")
     for step in document["steps"]:
         lines.append(

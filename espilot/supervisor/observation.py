@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from espilot.adapters.openfiles import has_open
+from espilot.adapters.state_files import read_object
 from espilot.config import read_settings
 from espilot.errors import ConfigError, EspilotError, LocalError, UsageError
 from espilot.model import ArchiveState, AtRisk, Counts, JobRecord
 from espilot.queue.reading import QueueReader
 from espilot.supervisor.people import ask
 from espilot.supervisor.resume import OVER, read_run
+from espilot.supervisor.standing import KEPT
 from espilot.supervisor.statedir import read_record
 from espilot.view.snapshot import (
     NO_COUNTS,
@@ -41,11 +44,14 @@ def observe(state: Path, *, now: float) -> Snapshot:
     Errors: `QueueError` for a queue that cannot be read.
     """
     run, pid = read_run(state), living_pilot(state)
-    facts, notes = ask_pilot(state) if pid else ({}, [])
+    answer, notes = ask_pilot(state) if pid else ({}, [])
+    facts = answer or read_object(state / KEPT)
+    told_at = None if answer else told_at_of(facts)
     counts, at_risk, stageout, record = NO_COUNTS, AtRisk(0, 0.0, 0.0), StageoutView(), None
     try:
         with closing(QueueReader(state / "queue")) as queue:
-            counts, at_risk = queue.counts(), queue.at_risk(now, ahead=ahead_of(facts))
+            counts = queue.counts()
+            at_risk = risk_of(queue, facts, now if pid else min(now, last_write(state)), now)
             stageout, record = stageout_of(queue, counts, at_risk), queue.job()
             epoch = queue.epoch()
     except UsageError as error:
@@ -62,19 +68,22 @@ def observe(state: Path, *, now: float) -> Snapshot:
         places=places_of(state, run),
         counts=counts,
         at_risk=at_risk,
-        job=job_of(record, facts, epoch),
+        job=job_of(record, answer, epoch),
         stageout=stageout,
         storage=StorageHealthView(*texts(facts.get("run"), "storage", "storage_reason")),
         deadline=deadline_of((facts.get("run") or {}).get("drain") or {}),
         rates=facts.get("rates") or {},
         verdicts=tuple(facts.get("verdicts") or ()),
         resources=resources_of(
-            facts.get("resources") or {}, settings.get("limits") or {}, wall_of(facts, now)
+            facts.get("resources") or {},
+            settings.get("limits") or {},
+            wall_of(facts, told_at or now),
         ),
-        pids=facts.get("pids") or {},
+        pids=answer.get("pids") or {},
         roles=facts.get("roles") or {},
+        told_at=told_at,
         note="; ".join(notes),
-        next_step=next_step(state, running=pid is not None, silent=not facts, run_state=run_state),
+        next_step=next_step(state, running=pid is not None, silent=not answer, run_state=run_state),
     )
 
 
@@ -110,6 +119,23 @@ def stageout_of(queue: QueueReader, counts: Counts, at_risk: AtRisk) -> Stageout
         return StageoutView()
     archives = queue.archives(ArchiveState.PACKED)
     return StageoutView(at_risk.lag_s, len(archives), sum(a.size_bytes for a in archives))
+
+
+def told_at_of(facts: Facts) -> float | None:
+    """When the supervisor wrote down what it knew; None when it never did."""
+    at = facts.get("t")
+    return float(at) if isinstance(at, int | float) else None
+
+
+def last_write(state: Path) -> float:
+    """When somebody last moved a range, in Unix time."""
+    return (state / "queue" / "data.mdb").stat().st_mtime
+
+
+def risk_of(queue: QueueReader, facts: Facts, until: float, now: float) -> AtRisk:
+    """What is at risk; what was in hand worked until then, what was made waits until now."""
+    risk = queue.at_risk(until, ahead=ahead_of(facts))
+    return replace(risk, lag_s=risk.lag_s + now - until) if risk.lag_s else risk
 
 
 def ahead_of(facts: Facts) -> int:

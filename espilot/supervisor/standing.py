@@ -3,6 +3,7 @@ story. Nothing of it decides anything."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter, deque
@@ -21,10 +22,14 @@ from espilot.supervisor.outcome import Snapshot
 from espilot.supervisor.people import People
 from espilot.supervisor.recovery import tell_resumed
 from espilot.supervisor.roles import Roles
+from espilot.supervisor.statedir import write_atomically
 from espilot.wire.messages import Alive, Resumed, StatusAnswer, StatusRequest, StorageHealth
 from espilot.workers.context import Context
 
 FLUSH_S = 0.2
+KEEP_EVERY_S = 2.0
+KEPT = "standing.json"
+"""In the state directory: what was known last, for who looks when nobody answers any more."""
 WINDOW_S = 120.0
 """Rates are of so long a time."""
 MOST_LOOKS = 150
@@ -74,6 +79,9 @@ class Standing:
         self._ends: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
         self._lost = 0
+        self._kept = context.state / KEPT
+        self._keep_due = 0.0
+        self._look: Callable[[], Snapshot] | None = None
 
     def show(
         self, people: People, look: Callable[[], Snapshot], monitor: Monitor, roles: Roles
@@ -84,11 +92,16 @@ class Standing:
             "resources": monitor.resources,
             "pids": roles.pids,
         }
+        self._look = look
         people.on(StatusRequest, lambda _: self._answer(look()))
 
     def observe(self, counts: Counts, verdicts: Iterable[tuple[float, Verdict]]) -> None:
         """One look a second."""
-        self._rates.observe(counts, time.monotonic())
+        now = time.monotonic()
+        self._rates.observe(counts, now)
+        if now >= self._keep_due:
+            self._keep_due = now + KEEP_EVERY_S
+            self._keep()
         for at, verdict in verdicts:
             if at > self._told_until:
                 self._told_until = at
@@ -140,6 +153,16 @@ class Standing:
             "roles": {role: dict(each) for role, each in self._facts.items()},
         }
         return facts | {name: ask() for name, ask in self._sources.items()}
+
+    def _keep(self) -> None:
+        if self._look is None:
+            return
+        try:
+            write_atomically(self._kept, json.dumps({"t": time.time(), **self.facts(self._look())}))
+        except OSError as error:
+            # It is for people: a full disk is told by who needs the room.
+            self._keep_due += 10 * KEEP_EVERY_S
+            self._log.warning("state", "standing not kept", error=error.strerror)
 
     def _flush_soon(self) -> None:
         self._loop.call_later(FLUSH_S, self._flush)

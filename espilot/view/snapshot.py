@@ -76,7 +76,11 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All of it. `note` says why less is known than could be."""
+    """All of it. `note` says why less is known than could be.
+
+    `told_at` is when the pilot told what it alone knows (rates, deadline, storage, verdicts,
+    resources), where that was not just now; None as well when nothing of it is known.
+    """
 
     taken_at: float
     running: bool
@@ -98,6 +102,7 @@ class Snapshot:
     roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
     next_step: str = ""
+    told_at: float | None = None
 
 
 NO_COUNTS = Counts(*[0] * 15)

@@ -27,20 +27,30 @@ def lines(s: Snapshot) -> Iterator[tuple[str, str]]:
     yield "totals", totals_text(s)
     yield "at risk", risk_text(s)
     yield "stage-out", stageout_text(s)
+    yield from told_lines(s)
+    yield "places", f"work {s.places.workdir}, storage {s.places.storage}"
+    yield "", f"state {s.places.state_dir}, log {s.places.log}"
+    if s.next_step:
+        yield "try next", s.next_step
+
+
+def told_lines(s: Snapshot) -> Iterator[tuple[str, str]]:
+    """What the pilot alone knows, as far as it has told."""
+    if s.told_at is not None:
+        yield "as told at", f"{clock_text(s.told_at)} by the pilot, which cannot be asked now"
     if s.rates:
         yield "rates", rates_text(s)
-    if s.running and not s.note:
+    told = s.told_at is not None or (s.running and not s.note)
+    if told:
         yield "deadline", deadline_text(s)
         yield "storage", storage_text(s)
+    if told and not s.verdicts:
+        yield "verdicts", "none"
     for number, verdict in enumerate(s.verdicts[-LAST_VERDICTS:]):
         when = clock_text(float(verdict.get("t") or 0))
         yield "" if number else "verdicts", f"{when} {verdict.get('rule')}: {verdict.get('text')}"
     for number, resource in enumerate(s.resources):
         yield "" if number else "resources", resource_text(resource)
-    yield "places", f"work {s.places.workdir}, storage {s.places.storage}"
-    yield "", f"state {s.places.state_dir}, log {s.places.log}"
-    if s.next_step:
-        yield "try next", s.next_step
 
 
 def state_text(s: Snapshot) -> str:
@@ -101,6 +111,8 @@ def deadline_text(s: Snapshot) -> str:
     """When it must be over."""
     d = s.deadline
     text = "none known" if d.in_s is None else f"in {duration_text(d.in_s)} ({d.source})"
+    if d.draining and not s.running:
+        text += f"; drained ({d.draining})"
     return f"{text}; drain step: {d.step}" if d.step else text
 
 

@@ -58,14 +58,15 @@ def explained(directory: Path, range_id: str) -> dict[str, Any]:
 def test_status_of_a_living_pilot(runner: Runner) -> None:
     """Live: state, job, ranges, risk, rates, storage and resources, from work or state directory,
     for people and as JSON; the pilot goes on as if nobody had looked."""
-    run = runner.start(JOB)
+    total = 5000
+    run = runner.start(job_text(f"{FAKE} --clients 2 --delay-ms 40", events=total))
     run.wait_booked(20)
     s = status(run.workdir)
     assert s["schema"] == "espilot.status/1"
     assert s["running"] and s["pid"] == run.process.pid and s["note"] == ""
     assert s["job"]["panda_id"] > 0 and s["job"]["phase"] == "running"
     assert s["job"]["payload"] == "running" and s["job"]["epoch"] == 1
-    assert s["total"] == EVENTS and 20 <= s["totals"]["finished"] < EVENTS
+    assert s["total"] == total and 20 <= s["totals"]["finished"] < total
     begun = sum(s["ranges"][name] for name in ("sent", "done", "packed", "staged"))
     assert 1 <= s["at_risk"]["ranges"] <= begun
     assert s["storage"]["state"] == "ok" and s["verdicts"] == []
@@ -78,7 +79,10 @@ def test_status_of_a_living_pilot(runner: Runner) -> None:
     assert text.returncode == 0 and text.stderr == ""
     assert "would be lost if the node vanished" in text.stdout
     assert f"running, process {run.process.pid}" in text.stdout
-    run.require_finished(EVENTS)
+    run.wait_booked(run.booked + 20)
+    run.process.terminate()
+    assert run.end() == 3
+    run.account()
 
 
 def test_explain_live_and_after_the_end(runner: Runner) -> None:
@@ -109,7 +113,10 @@ def test_status_after_the_end(runner: Runner) -> None:
     assert (s["running"], s["run_state"], s["next_step"]) == (False, "finished", "")
     assert s["totals"]["finished"] == s["total"] == EVENTS
     assert s["at_risk"]["ranges"] == 0 and s["stageout"]["lag_s"] == 0
-    assert "finished; no pilot runs" in espilot("status", run.workdir).stdout
+    text = espilot("status", run.workdir).stdout
+    assert "finished; no pilot runs" in text and "deadline:" in text and "rates:" in text
+    assert espilot("drain", run.workdir, "--plan").returncode == 0
+    assert espilot("drain", run.workdir).returncode == 73
 
 
 def test_what_a_kill_of_everything_left(runner: Runner) -> None:
@@ -123,14 +130,26 @@ def test_what_a_kill_of_everything_left(runner: Runner) -> None:
     run.process.wait()
     data = run.state / "queue" / "data.mdb"
     before = data.read_bytes(), sorted(path.name for path in run.state.iterdir())
+    known = json.loads((run.state / "standing.json").read_text())
     s = status(run.workdir)
     assert (s["running"], s["pid"], s["run_state"]) == (False, None, "running")
     assert s["totals"]["finished"] >= 20 and s["ranges"]["sent"] >= 1
     assert s["at_risk"]["ranges"] >= s["ranges"]["sent"]
     assert s["next_step"] == f"espilot recover {run.state}"
-    assert s["rates"] == {} and s["verdicts"] == []
+    assert (s["rates"], s["verdicts"], s["told_at"]) == (known["rates"], [], known["t"])
+    assert s["deadline"]["in_s"] is None and s["storage"]["state"] == "ok"
     text = espilot("status", run.workdir).stdout
     assert "no pilot runs" in text and "espilot recover" in text
+    for label in ("at risk:", "stage-out:", "rates:", "deadline:", "verdicts:", "as told at:"):
+        assert label in text
+    assert status(run.workdir)["at_risk"] == s["at_risk"], "nobody works on them any more"
+    plan = espilot("drain", run.workdir, "--plan", "--json")
+    planned = json.loads(plan.stdout)
+    assert plan.returncode == 0 and planned["pid"] is None
+    assert planned["back"] == s["ranges"]["sent"] + s["ranges"]["ready"]
+    assert planned["safe"] == sum(s["ranges"][name] for name in ("done", "packed", "staged"))
+    words = espilot("drain", run.workdir, "--plan", "--deadline", "30s").stdout
+    assert "no pilot runs" in words and "30.0 s are left" in words and "upload" in words
     in_hand = told(run, "sent")[-1]
     assert explained(run.workdir, in_hand)["now"]
     dumped = espilot("dump", run.workdir)
@@ -151,7 +170,7 @@ def test_stopped_supervisor(runner: Runner) -> None:
     s = status(run.workdir)
     assert time.monotonic() - started < 10
     assert s["running"] and "does not answer" in s["note"]
-    assert s["ranges"]["sent"] >= 1 and s["rates"] == {}
+    assert s["ranges"]["sent"] >= 1 and s["told_at"] < time.time()
     assert s["next_step"].startswith("espilot dump")
     dumped = espilot("dump", run.workdir)
     assert dumped.returncode == 0

@@ -95,6 +95,16 @@ def test_dead_pilot() -> None:
     assert told(s, "at risk")
 
 
+def test_dead_pilot_that_had_told() -> None:
+    """What a dead one wrote down is shown with its time; how it was drained is part of it."""
+    deadline = DeadlineView(12.0, "request", "espilot drain", "upload")
+    s = make(running=False, pid=None, told_at=1_800_000_000.0, verdicts=(), deadline=deadline)
+    assert "cannot be asked now" in told(s, "as told at")
+    assert told(s, "rates") and told(s, "storage")
+    assert told(s, "deadline") == "in 12 s (request); drained (espilot drain); drain step: upload"
+    assert told(s, "verdicts") == "none"
+
+
 @pytest.mark.parametrize("state", ["finished", "failed"])
 def test_run_that_is_over(state: str) -> None:
     """A run that is over says how it ended."""
