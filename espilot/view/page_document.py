@@ -127,7 +127,7 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
     )
     yield tile("Stage-out lag", late, waiting, "note")
     if s.running:
-        left = "none known" if s.deadline.in_s is None else f"in {duration_text(s.deadline.in_s)}"
+        left = "none" if s.deadline.in_s is None else f"in {duration_text(s.deadline.in_s)}"
         note = s.deadline.source or "ends when the task does"
         yield tile("Deadline", left, note, "note")
 

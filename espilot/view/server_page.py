@@ -68,7 +68,7 @@ class ServerPage:
             "history": self._history_document(now),
             "deadline_at": None,
             "stageout": [
-                [f"on {printable(row['storage'])}",
+                [f"on storage {printable(row['storage'])}",
                  f"{plural(row['archives'], 'archive')}, {size_text(row['bytes'])}"]
                 for row in storages
             ],
@@ -120,7 +120,12 @@ def tiles(tasks: Sequence[Row], jobs: Sequence[Row], rate: float) -> Iterator[di
     lost = sums["failed"] + sums["fatal"]
     note = f"{sums['fatal']:,} of them fatal"
     yield tile("Failed", f"{lost:,}", note, "bad" if lost else "ok")
-    yield tile("Jobs at work", f"{len(working(jobs)):,}", f"{len(jobs):,} jobs shown", "note")
+    yield tile(
+        "Jobs at work",
+        f"{len(working(jobs)):,}",
+        f"{plural(len(jobs), 'job')} in the table",
+        "note",
+    )
     yield tile("Pace", pace_text(rate), "ranges finished", "note")
 
 
