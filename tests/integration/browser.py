@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,8 +98,11 @@ class Page:
 async def browsing(program: str, directory: Path) -> AsyncIterator[Page]:
     """A browser with one empty tab and a profile of its own; ended afterwards."""
     argv = [program, *arguments(directory)]
+    # It makes sockets there, whose paths may not be long, and does not always remove them.
+    temporary = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+    env = {**os.environ, "TMPDIR": temporary.name}
     with (directory / "browser.log").open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
     try:
         port = await wait_for_port(directory / "DevToolsActivePort", process)
         async with aiohttp.ClientSession() as session:
@@ -111,6 +115,7 @@ async def browsing(program: str, directory: Path) -> AsyncIterator[Page]:
                 await page.call("Browser.close")
     finally:
         end(process)
+        temporary.cleanup()
 
 
 def arguments(directory: Path) -> Sequence[str]:
@@ -146,7 +151,7 @@ async def page_address(session: aiohttp.ClientSession, port: int) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End it; it removes what it has in /tmp, unless it must be ended by force."""
+    """End it, by force if it must be."""
     process.terminate()
     try:
         process.wait(10)
