@@ -140,6 +140,7 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "payload.stdout_over": ("cut", "end-job"),
+    "stageout.on_trouble": ("finish-current", "abort-current"),
     "payload.executor": ("generic",),
     "stagein.access": ("copy", "direct"),
     "harvester.output": ("es_output", "zip_output"),

@@ -89,6 +89,10 @@ class StageoutConfig:
     give_up_after: int = setting(
         2, "Failed stage-outs in a row after which no more ranges are taken."
     )
+    on_trouble: str = setting(
+        "finish-current",
+        "Ranges in work in storage trouble: `finish-current`, or `abort-current` ends the payload.",
+    )
     storage_wait_s: float = setting(
         600.0, "How long clients wait in storage trouble before they hear that no more ranges come."
     )
@@ -98,6 +102,11 @@ class StageoutConfig:
     circuit_open_s: float = setting(
         300.0, "How long an endpoint is passed over before one upload probes it."
     )
+
+    @property
+    def aborts_current(self) -> bool:
+        """Whether ranges in work are given up in storage trouble."""
+        return self.on_trouble == "abort-current"
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,8 @@ class Supervisor:
         self._log.warning("storage", "storage health", state=health.state, reason=health.reason)
         self._storage = health.state
         self._standing.storage(health)
+        if health.state == "trouble" and self._context.settings.stageout.aborts_current:
+            self._payload.handle(Event.STOP)
         self._direct_all()
 
     def _channel_settled(self, settled: Settled) -> None:

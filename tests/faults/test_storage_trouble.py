@@ -71,6 +71,24 @@ def test_storage_that_comes_back_in_time(runner: Runner) -> None:
     assert run.log.count("payload started") == 1
 
 
+@pytest.mark.parametrize("policy", ["finish-current", "abort-current"])
+def test_ranges_in_work_when_trouble_begins(runner: Runner, policy: str) -> None:
+    """In trouble the payload ends what it has, or is ended where the site prefers that; then its
+    ranges are free for its next start, and nothing that was made is lost or done twice."""
+    stageout = {**QUICK, "storage_wait_s": 120.0, "on_trouble": policy}
+    run = runner.start(job_text(f"{FAKE} --clients 2 --delay-ms 400", events=60, stageout=stageout))
+    run.wait_booked(4)
+    aside = break_storage(run)
+    eventually(lambda: waits_in_trouble(run), what="trouble")
+    aborted = policy == "abort-current"
+    if aborted:
+        eventually(lambda: "channel drained epoch=1" in run.log, what="the payload is ended")
+    mend_storage(run, aside)
+    run.require_finished(60)
+    assert ("payload was=running now=stopping" in run.log) == aborted
+    assert ("payload started epoch=2" in run.log) == aborted
+
+
 def test_trouble_survives_the_stageout_worker(runner: Runner) -> None:
     """A stage-out worker that dies in the trouble is replaced, and the recovery is noticed."""
     run = runner.start(job_of(120.0))
