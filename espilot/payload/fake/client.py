@@ -22,6 +22,7 @@ from espilot.wire import payload_text as text
 FLUSH_MS = 30_000
 FLOOD_REQUESTS = 10_000
 RECONNECT_MS = 3_000
+CHANGE_DELAY_MS = 100
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _ID_START = b'[{"eventRangeID": "'
 
@@ -221,6 +222,8 @@ class FaultyClient:
         if self._due("report-unknown"):
             self._speech.finished(Work(faults.UNKNOWN_ID, b""), paths, wall_s)
         if self._due("change-after-report"):
+            # The report shall have arrived, else there is nothing that changes after it.
+            faults.pass_time(CHANGE_DELAY_MS)
             fd = os.open(paths[0], os.O_WRONLY | os.O_APPEND)
             os.write(fd, b"changed")
             os.close(fd)
