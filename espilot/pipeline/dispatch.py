@@ -93,7 +93,7 @@ class Dispatch:
 
         They hand out ranges that were committed as sent ahead of the request. The outcomes of the
         batch are looked at and committed by `settle`, and nothing that depends on them is said
-        before: what text clients report needs no reply, so it need not be understood at once.
+        before: what text clients report needs no reply, so it is understood after the replies.
         """
         round_ = self._round
         for message in messages:
@@ -107,7 +107,7 @@ class Dispatch:
 
     def settle(self, now: float) -> tuple[list[Reply], list[str]]:
         """Commit what was read; returns the other replies and the complaints."""
-        self._read_reports()
+        self.read_reports()
         round_, self._round = self._round, Round()
         self._settle(round_, now)
         self._news.publish(self.tell, self.epoch)
@@ -123,7 +123,7 @@ class Dispatch:
     def undeliverable(self, replies: Sequence[Reply]) -> int:
         """These replies did not go out: what their clients hold is ready again; says how many."""
         # What they reported before counts.
-        self._read_reports()
+        self.read_reports()
         lost: list[str] = []
         for identity, _ in replies:
             client = self._clients.get(identity)
@@ -199,7 +199,7 @@ class Dispatch:
         else:
             round_.reports.append((client, message))
 
-    def _read_reports(self) -> None:
+    def read_reports(self) -> None:
         """Understand what text clients have reported since the last time."""
         round_ = self._round
         reports, round_.reports = round_.reports, []

@@ -87,6 +87,8 @@ class Station:
             if extra_frames:
                 self._complain("message with extra frames")
         self._send(self.dispatch.read(incoming))
+        # At once behind the replies: an output is to be looked at as it was when it was reported.
+        self.dispatch.read_reports()
         if self.dispatch.urgent:
             self._settle()
         elif self._settling is None:
