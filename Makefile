@@ -11,8 +11,10 @@ SERVERS := $(VENV)/.servers
 run: venv
 	$(PY) bin/espilot run --local etc/jobs/zmumu.toml
 
+# Most tests wait for processes: three at a time keep two cores busy.
+JOBS ?= 3
 test: venv lint servers
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests -n $(JOBS) --dist loadfile
 
 # The contract suite and the sick storages, against real servers.
 test-storage: venv servers
