@@ -63,7 +63,7 @@ def _descriptors() -> Iterator[str]:
 def _children() -> Iterator[str]:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            yield f"{child.pid} {child.name()} ({child.status()})"
+            yield f"{child.pid} {child.name()}"
 
 
 def _socket_files() -> Iterator[str]:

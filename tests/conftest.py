@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -45,8 +46,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What was here before all tests."""
+    """What was here before all tests. A shell's background job begins with two signals ignored;
+    what tests start must not inherit that, and a shell below could not even undo it."""
     config.stash[BEFORE] = belongings()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def _close_logs() -> None:

@@ -14,7 +14,9 @@ from random import Random
 
 import chaos_oracle
 import pytest
+import run_oracle
 from chaos_jobs import JobPlan, draw_job
+from patience import eventually
 from pilot_run import FAKE, Run, job_text, runner_in
 
 from espilot.payload.fake.content import expected_content
@@ -131,6 +133,8 @@ def test_oracle_sees_what_is_left_behind(tmp_path: Path) -> None:
     (tmp_path / "state" / "archives" / "a.tar").touch()
     (tmp_path / "storage" / ".a.tar.tmp").touch()
     with subprocess.Popen(["sleep", "60"], env={"WORKDIR": str(tmp_path)}) as process:
+        # The environment of a process can be read a moment after its start only.
+        eventually(lambda: run_oracle.processes_of(tmp_path), what="the process")
         found = chaos_oracle.orphans(tmp_path, tmp_path / "state", {str(tmp_path / "state")})
         process.kill()
     assert len(found) == 4

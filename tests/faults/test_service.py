@@ -234,7 +234,8 @@ def test_lesson_60_reload(service: Service) -> None:
     service.settings(packing={"max_ranges": 3}, payload={"cores": 5, "hang_s": 77.0})
     pilot.send_signal(signal.SIGHUP)
     eventually(lambda: "settings read again" in service.log, what="reload")
-    assert any("RELOADING=1\nMONOTONIC_USEC=" in text for _, _, text in service.manager.heard)
+    telling = "RELOADING=1\nMONOTONIC_USEC="
+    eventually(lambda: any(telling in text for _, _, text in service.manager.heard), what=telling)
     eventually(lambda: service.manager.count("READY=1") == 2, what="ready again")
     assert "name=payload.cores" in service.log
     (service.base / "espilot.toml").write_text("[[")
