@@ -56,12 +56,14 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class TreeSample:
-    """What a tree uses. `cpu_s` includes ended children; `pids` are its living processes."""
+    """What a tree uses. `cpu_s` includes ended children; `pids` are its living processes, and
+    `wanting` of them have a CPU or a disk, or wait for one."""
 
     processes: int
     cpu_s: float
     rss_bytes: int
     pids: tuple[int, ...] = ()
+    wanting: int = 0
 
 
 def _read(path: str, limit_bytes: int = _READ_BYTES) -> bytes | None:
@@ -258,6 +260,7 @@ def _sum(processes: Sequence[Process]) -> TreeSample:
         cpu_s=sum(process.cpu_s for process in processes),
         rss_bytes=sum(process.rss_bytes for process in alive),
         pids=tuple(process.pid for process in alive),
+        wanting=sum(process.state in "RD" for process in alive),
     )
 
 

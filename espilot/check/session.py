@@ -46,7 +46,8 @@ CLOSED_S = 0.5
 DEATH_DELAY_S = 0.05
 BUSY_SHARE = 0.1
 BUSY_FACTOR = 5
-"""A silent payload that uses CPU time is waited for so many times longer."""
+"""A silent payload that uses CPU time, or waits for a CPU that others have, is waited for so many
+times longer: on a busy machine a start takes long."""
 BATCH = 64
 
 
@@ -87,7 +88,7 @@ class Session:
         )
         self._started = self._first_request = self._last_heard = time.monotonic()
         self._term_at: float | None = None
-        self._cpu_s = 0.0
+        self._cpu_s = self._wanted_s = 0.0
         try:
             self._payload = PayloadProcess(self._context, epoch=1, channel=name, death_fd=death_fd)
         except BaseException:
@@ -231,20 +232,22 @@ class Session:
         if self._payload.kill_at is not None and now > self._payload.kill_at:
             self._payload.kill()
         silent_s = now - self._last_heard
+        used = self._payload.sample()
         if silent_s < TICK_S:
-            self._cpu_s = self._payload.sample().cpu_s
+            self._cpu_s, self._wanted_s = used.cpu_s, 0.0
+        self._wanted_s += TICK_S if used.wanting else 0.0
         if (
             not self._replies.over
             and silent_s > self._wishes.timeout_s
-            and not self._busy(silent_s)
+            and not self._busy(silent_s, used.cpu_s)
         ):
             judge_silence(self.result, self._wishes, self._ledger, self._payload)
             self._terminate()
 
-    def _busy(self, silent_s: float) -> bool:
-        """Whether it uses CPU time, for a bounded while."""
-        used_s = self._payload.sample().cpu_s - self._cpu_s
-        return used_s > BUSY_SHARE * silent_s and silent_s < BUSY_FACTOR * self._wishes.timeout_s
+    def _busy(self, silent_s: float, cpu_s: float) -> bool:
+        """Whether it uses CPU time or waits for a CPU, for a bounded while."""
+        active_s = max(cpu_s - self._cpu_s, self._wanted_s)
+        return active_s > BUSY_SHARE * silent_s and silent_s < BUSY_FACTOR * self._wishes.timeout_s
 
     def _measure_memory(self) -> None:
         """How much each process that was there at the first outcome has grown since."""

@@ -19,8 +19,12 @@ from patience import eventually
 ROOT = Path(__file__).resolve().parents[2]
 ESPILOT = [sys.executable, str(ROOT / "bin" / "espilot")]
 FAKE = [sys.executable, str(ROOT / "bin" / "fake-payload")]
-DIALECTS = pytest.mark.parametrize("dialect", ["text", "native"])
-PATIENT_S, HASTY_S = "20", "3"
+DIALECT_NAMES = ("text", "native")
+DIALECTS = pytest.mark.parametrize("dialect", DIALECT_NAMES)
+PATIENT_S, HASTY_S = "20", "2"
+
+
+Checks = dict[tuple[str, str], tuple[int, dict[str, Any]]]
 
 
 def check(*arguments: str, cwd: Path | None = None) -> tuple[int, dict[str, Any]]:
@@ -44,11 +48,14 @@ def codes_of(document: dict[str, Any]) -> set[str]:
     return {each["code"] for case in document["cases"] for each in case["findings"]}
 
 
+SOUND = ("", "--clients 2 --outstanding 3 --nfiles 2")
+
+
 @DIALECTS
-@pytest.mark.parametrize("more", [[], ["--clients", "2", "--outstanding", "3", "--nfiles", "2"]])
-def test_sound_payload_is_called_sound(dialect: str, more: list[str]) -> None:
+@pytest.mark.parametrize("more", SOUND)
+def test_sound_payload_is_called_sound(checks: Checks, dialect: str, more: str) -> None:
     """All cases are run, nothing is found, and it takes well under a minute."""
-    code, found = check("--dialect", dialect, "--", *FAKE, "--dialect", dialect, *more)
+    code, found = checks[dialect, more]
     assert (code, codes_of(found)) == (0, set())
     assert found["dialects"] == [dialect]
     assert found["wall_s"] < 45
@@ -118,35 +125,70 @@ FAULTS = {
     "--flood-ready": "request-flood",
 }
 """What the fake payload is told to do wrong, and what it is to be called."""
-HASTY = ("--hang-after", "--exit-delay-ms", "--start-ms", "--no-request")
+HASTY = ("--hang-after", "--exit-delay-ms", "--start-ms", "--no-request", "--ignore-term")
+PARSE_ERROR, IGNORED_TERM = "--parse-error-every 4", "--ignore-term"
 
 
 @DIALECTS
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_named(fault: str, dialect: str) -> None:
+def test_each_fault_is_named(checks: Checks, fault: str, dialect: str) -> None:
     """Each fault that the fake payload can be told to make is exit 1 under its own name."""
-    timeout_s = HASTY_S if fault.startswith(HASTY) else PATIENT_S
-    options = ["--only", "plain", "--timeout", timeout_s]
-    code, found = check(*options, "--", *FAKE, "--dialect", dialect, *fault.split())
+    code, found = checks[dialect, fault]
     assert code == 1
     assert FAULTS[fault] in codes_of(found)
 
 
-@pytest.mark.parametrize(
-    ("dialect", "code"), [("text", "range-not-understood"), ("native", "range-not-understood")]
-)
-def test_parse_errors_are_named(dialect: str, code: str) -> None:
+@DIALECTS
+def test_parse_errors_are_named(checks: Checks, dialect: str) -> None:
     """A payload that does not understand ranges is told so, whatever its dialect."""
-    fault = ["--dialect", dialect, "--parse-error-every", "4"]
-    assert codes_of(check("--only", "plain", "--", *FAKE, *fault)[1]) == {code}
+    code, found = checks[dialect, PARSE_ERROR]
+    assert (code, codes_of(found)) == (1, {"range-not-understood"})
 
 
 @DIALECTS
-def test_ignored_term_is_named(dialect: str) -> None:
+def test_ignored_term_is_named(checks: Checks, dialect: str) -> None:
     """Whoever ignores SIGTERM is found out by the case that sends it."""
-    options = ["--only", "sigterm", "--timeout", HASTY_S]
-    code, found = check(*options, "--", *FAKE, "--dialect", dialect, "--ignore-term")
+    code, found = checks[dialect, IGNORED_TERM]
     assert (code, codes_of(found)) == (1, {"ignores-term"})
+
+
+@pytest.fixture(scope="module")
+def checks() -> Checks:
+    """Code and object of each check of the fake payload, by dialect and switches.
+
+    All are run at once when the first is asked for: most of one's time is waiting.
+    """
+    keys = [
+        (dialect, switches)
+        for switches in (*SOUND, *FAULTS, PARSE_ERROR, IGNORED_TERM)
+        for dialect in DIALECT_NAMES
+    ]
+    # What takes longest comes first, so that nothing is waited for alone at the end.
+    keys.sort(key=lambda key: key[1] not in SOUND and not key[1].startswith(HASTY))
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("many_checks.py"))],
+        input=json.dumps([words_of(*key) for key in keys]),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(zip(keys, json.loads(done.stdout), strict=True))
+    for code, verdict in found.values():
+        assert verdict is not None, done.stderr
+        assert verdict["sound"] == (code == 0)
+    return found
+
+
+def words_of(dialect: str, switches: str) -> list[str]:
+    """The command line of a check of the fake payload."""
+    timeout_s = HASTY_S if switches.startswith(HASTY) else PATIENT_S
+    case = [] if switches in SOUND else ["--only", "plain"]
+    if switches == IGNORED_TERM:
+        case = ["--only", "sigterm"]
+    must = ["--dialect", dialect] if switches in SOUND else []
+    payload = [*FAKE, "--dialect", dialect, *switches.split()]
+    return [*must, *case, "--timeout", timeout_s, "--", *payload]
 
 
 def test_every_fault_of_the_fake_is_in_the_table() -> None:

@@ -110,8 +110,8 @@ TEXT_FAULTS = {
     "while each := ask():\n    report(write(each), each); ask()": "range-unreported",
     "ask() and time.sleep(600)": "hang",
     "each = ask()\nreport(write(each), each)\ntime.sleep(600)": "stops-asking",
-    "while each := ask():\n    path = write(each); report(path, each)\n"
-    "    time.sleep(0.05); os.unlink(path)": "change-after-report",
+    "path = ''\nwhile each := ask():\n    path and os.unlink(path)\n"
+    "    path = write(each); report(path, each)": "change-after-report",
     "while each := ask():\n    socket.send_multipart([b'', b'x']); report(write(each), each)":
         "extra-frames",
     "while each := ask():\n    socket.send(b'Finished ' + each.encode())\n"
