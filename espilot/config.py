@@ -139,6 +139,7 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "limits.control_groups": ("auto", "no"),
     "payload.stdout_over": ("cut", "end-job"),
     "stageout.on_trouble": ("finish-current", "abort-current"),
     "payload.executor": ("generic",),

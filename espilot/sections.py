@@ -267,6 +267,9 @@ class LimitsConfig:
         "File whose content changes when the machine starts anew; then the queue is not trusted.",
     )
 
+    control_groups: str = setting(
+        "auto", "A control group for each payload where that is ours to make: auto, or no."
+    )
 
 @dataclass(frozen=True, slots=True)
 class DrainConfig:

@@ -63,6 +63,20 @@ def send_signal(pidfd: int, signum: int) -> bool:
     return True
 
 
+def join_group(group: str) -> bool:
+    """Move this process into a control group; False when that cannot be."""
+    try:
+        fd = os.open(f"{group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.write(fd, b"0") == 1
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def reset_signals() -> None:
     """Give every signal its default disposition and unblock all of them.
 

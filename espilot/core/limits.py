@@ -40,6 +40,12 @@ def size_texts(value_bytes: float, limit_bytes: float) -> tuple[str, str]:
     return _in_units(value_bytes, limit_bytes, _SIZE_UNITS)
 
 
+def size_text(value_bytes: float) -> str:
+    """A size in words: `17.3 GB`."""
+    scale, unit = next((each for each in _SIZE_UNITS if value_bytes >= each[0]), _SIZE_UNITS[-1])
+    return f"{value_bytes / scale:.{0 if scale == 1.0 else 1}f} {unit}"
+
+
 def time_texts(value_s: float, limit_s: float) -> tuple[str, str]:
     """Two durations in words, to be compared: `("2.1 h", "2.0 h")`."""
     return _in_units(value_s, limit_s, _TIME_UNITS)

@@ -9,13 +9,19 @@
 
 from __future__ import annotations
 
-from espilot.core.limits import size_texts
+from espilot.core.limits import size_text, size_texts
 from espilot.model import Verdict
 
 OUT_OF_MEMORY = 1212
 TOO_MUCH_MEMORY = 1235
 GROUP_SHARE = 0.95
 """Part of the control group's limit at which we act, before the kernel does."""
+WALL_SHARE = 1.05
+"""The kernel's limit of the payload's own group over ours: our verdict comes before it."""
+TASKS_PER_PROCESS = 32
+"""The kernel counts threads as well; it is to stop a payload that forks without end."""
+TASKS_KEPT = 256
+"""Of what the node allows us, so many tasks are kept from the payload."""
 COST_SHARE = 0.02
 """Part of the time that measuring the PSS may take at most."""
 
@@ -85,6 +91,38 @@ def oom_kills(former: int, number: int) -> Verdict | None:
         code=OUT_OF_MEMORY,
         text=f"the kernel has ended {number - former} processes for lack of memory",
     )
+
+
+def wall(limit_bytes: int) -> int:
+    """Where the kernel stops the payload's own group, above the limit; 0 for none."""
+    return int(limit_bytes * WALL_SHARE)
+
+
+def task_wall(processes: int, room: int) -> int:
+    """How many tasks the payload's own group may have with that limit of processes; 0 for none.
+
+    `room` is what all of us may have: some of it stays the pilot's, so that it can go on.
+    """
+    left = room - min(TASKS_KEPT, room // 2)
+    return min((each for each in (processes * TASKS_PER_PROCESS, left) if each), default=0)
+
+
+def payload_kills(kills: int, peak_bytes: int | None, limit_bytes: int) -> Verdict | None:
+    """The kernel has ended processes of the payload: at its own limit, or (0) for the node's need.
+
+    At its limit the job ends as with our own verdict, which was not fast enough.
+    """
+    if kills <= 0:
+        return None
+    many = "1 process" if kills == 1 else f"{kills} processes"
+    text = f"the kernel has ended {many} of the payload"
+    had = f"; at most it had {size_text(peak_bytes)}" if peak_bytes else ""
+    if not limit_bytes:
+        text += f" for lack of memory of the node{had}"
+        return Verdict("out-of-memory", kills, 0, "note", OUT_OF_MEMORY, text)
+    text += f" for lack of memory: its control group may have {size_text(limit_bytes)}{had}"
+    used_bytes = peak_bytes or limit_bytes
+    return Verdict("out-of-memory", used_bytes, limit_bytes, "end-job", OUT_OF_MEMORY, text)
 
 
 class PssPlan:

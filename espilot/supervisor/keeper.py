@@ -14,7 +14,9 @@ from espilot.core.payload_life import Effect, Event, Life, handle
 from espilot.core.restart import PAYLOAD, RULES, Died, GiveUp, RestartCounter, Started
 from espilot.errors import EspilotError, LocalError
 from espilot.logs import Log
+from espilot.model import Verdict
 from espilot.supervisor.payload import PayloadProcess
+from espilot.supervisor.payload_group import GroupMaker, PayloadGroup
 from espilot.supervisor.statedir import note_channel
 from espilot.wire.messages import Settled
 from espilot.workers.context import Context
@@ -50,7 +52,9 @@ class PayloadKeeper:
         self.cannot_start: Callable[[str], None] = lambda text: None
         self.started: Callable[[], None] = lambda: None
         self.told_end: Callable[[int, str], None] = lambda epoch, how: None
+        self.judged: Callable[[Verdict], None] = lambda verdict: None
         self._context = context
+        self._groups = GroupMaker(context().settings.limits)
         self._log = log
         self._blamed = False
         self._loop = loop
@@ -64,6 +68,11 @@ class PayloadKeeper:
             Effect.SETTLE: lambda: self.changed(),
             Effect.PAUSE: self._pause,
         }
+
+    @property
+    def group(self) -> PayloadGroup | None:
+        """The control group of the payload that runs, if it has one of its own."""
+        return None if self.process is None else self.process.group
 
     def handle(self, event: Event) -> None:
         """Take an event and do what follows from it."""
@@ -118,9 +127,20 @@ class PayloadKeeper:
         self._blamed = False
         self._log.info("reap", "payload ended", epoch=payload.epoch, how=how, crashed=self.crashed)
         self.told_end(payload.epoch, how)
+        self._end_group(payload)
         payload.child.close()
         self.process = None
         self.handle(Event.EXITED)
+
+    def _end_group(self, payload: PayloadProcess) -> None:
+        """What the kernel did in its control group counts, also when its end came first."""
+        if payload.group is None:
+            return
+        verdict, removed = payload.group.end()
+        if not removed:
+            self._log.warning("kill", "control group stays", path=payload.group.path)
+        if verdict is not None:
+            self.judged(verdict)
 
     def stop(self, within_s: float) -> None:
         """End it; what lives after that time gets KILL."""
@@ -173,7 +193,7 @@ class PayloadKeeper:
         try:
             self.process = PayloadProcess(
                 self._context(), epoch=self.epoch, channel=self.channel,
-                death_fd=self._death_fd, kind=self.kind,
+                death_fd=self._death_fd, kind=self.kind, groups=self._groups,
             )  # fmt: skip
         except LocalError as error:
             # This node may have room again at the next start; the restarts are counted.
@@ -188,7 +208,9 @@ class PayloadKeeper:
             return
         self._not_started = ""
         self._starts.handle(Started(), time.monotonic())
-        self._log.info("start", "payload started", epoch=self.epoch, pid=self.process.child.pid)
+        group = self.process.group
+        self._log.info("start", "payload started", epoch=self.epoch, pid=self.process.child.pid,
+                       group=group.path if group else "none")  # fmt: skip
         self.started()
 
     def _terminate(self) -> None:

@@ -9,6 +9,8 @@ environment that the payload shall have; ESPILOT_RUN_ID in it names the tree. In
 * On SIGTERM the whole tree gets TERM, at most `--grace-s`, KILL. A second one changes nothing.
 * On end-of-file of the death pipe (the supervisor is dead) the whole tree gets KILL at once, and
   the paths given by `--remove` go.
+* With `--group DIR` the payload is in that control group, and whoever is in it when the time of the
+  tree is over gets KILL. A group that cannot be joined changes nothing else.
 
 Every wait is one poll and ends early. The result is a JSON object in `--result`, written at once:
 exit_code or signal of the main process (both null: see error), cpu_s and max_rss_kib of all that
@@ -29,6 +31,8 @@ import time
 
 from espilot.adapters import process
 from espilot.errors import EspilotError, LocalError, UsageError
+from espilot.supervisor.launcher_options import RUN_ID_VARIABLE as RUN_ID_VARIABLE
+from espilot.supervisor.launcher_options import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +43,6 @@ if TYPE_CHECKING:
 
     from espilot.adapters.proctree import Process, TreeFinder
 
-RUN_ID_VARIABLE = "ESPILOT_RUN_ID"
-_RUN_ID_MIN_CHARS = 8
-_LEFTOVER_GRACE_S = 2.0
 _KILL_TIMEOUT_S = 10.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -71,73 +72,10 @@ def command(
     return [sys.executable, "-I", "-S", "-c", boot, *options, "--", *argv]
 
 
-class Options:
-    """The command line. Paths are absolute; times in seconds."""
-
-    __slots__ = (
-        "command",
-        "core_bytes",
-        "death_fd",
-        "directory",
-        "grace_s",
-        "leftover_s",
-        "remove",
-        "result",
-        "run_id",
-    )
-
-    def __init__(self, argv: Sequence[str], run_id: str) -> None:
-        """Parse; UsageError names the option that is missing or wrong."""
-        values, self.remove, self.command = _split(argv)
-        self.directory = _absolute(values, "--dir")
-        self.result = _absolute(values, "--result")
-        self.death_fd = int(_number(values, "--death-fd", None))
-        self.grace_s = _number(values, "--grace-s", 30.0)
-        self.leftover_s = _number(values, "--leftover-s", _LEFTOVER_GRACE_S)
-        self.core_bytes = int(_number(values, "--core-bytes", 0.0))
-        self.run_id = run_id
-        if len(run_id) < _RUN_ID_MIN_CHARS:
-            raise UsageError(f"{RUN_ID_VARIABLE} must have {_RUN_ID_MIN_CHARS} characters or more")
-
-
-_ONE_VALUE = ("--dir", "--result", "--death-fd", "--grace-s", "--leftover-s", "--core-bytes")
-
-
-def _split(argv: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Options by name, the paths to remove, the payload's command (argparse costs too much)."""
-    if "--" not in argv or argv[-1] == "--":
-        raise UsageError("the payload's command is missing: end the options with -- COMMAND")
-    end = argv.index("--")
-    values: dict[str, str] = {}
-    remove: list[str] = []
-    for at in range(0, end, 2):
-        name = argv[at]
-        if name not in (*_ONE_VALUE, "--remove"):
-            raise UsageError(f"unknown option {name}")
-        if at + 1 >= end:
-            raise UsageError(f"option {name} needs a value")
-        if name == "--remove":
-            remove.append(argv[at + 1])
-        values[name] = argv[at + 1]
-    return values, remove, list(argv[end + 1 :])
-
-
-def _absolute(values: dict[str, str], name: str) -> str:
-    path = values.get(name, "")
-    if not os.path.isabs(path):
-        raise UsageError(f"option {name} needs an absolute path, not {path!r}")
-    return path
-
-
-def _number(values: dict[str, str], name: str, default: float | None) -> float:
-    text = values.get(name)
-    try:
-        number = float(text) if text is not None else default
-    except ValueError:
-        number = -1.0
-    if number is None or not 0 <= number < 1e9:
-        raise UsageError(f"option {name} needs a number from 0 on, not {text!r}")
-    return number
+def in_group(argv: Sequence[str], group: Path) -> list[str]:
+    """That command line, with the payload in a control group."""
+    at = argv.index("--")
+    return [*argv[:at], "--group", str(group), *argv[at:]]
 
 
 class Launcher:
@@ -227,10 +165,24 @@ class Launcher:
         grace_s = self._options.grace_s if self._main_code is None else self._options.leftover_s
         self._terminate(time.monotonic() + grace_s)
         finder = proctree.TreeFinder(os.getpid(), self._options.run_id)
+        if self._options.group:
+            self._end_group()
         _, alive = proctree.kill_until_gone(lambda: self._members(finder), _KILL_TIMEOUT_S)
         if alive:
             pids = ", ".join(str(each.pid) for each in alive[:10])
             self._error = f"{len(alive)} processes could not be ended: {pids}"
+
+    def _end_group(self) -> None:
+        """KILL all of it in one go, faster than anything in it can fork."""
+        from pathlib import Path
+
+        from espilot.adapters import cgroup
+
+        group = Path(self._options.group)
+        if not self.orphaned:
+            cgroup.kill_group(group)  # the supervisor reads its figures, then removes it
+        else:
+            cgroup.remove_group(group, _KILL_TIMEOUT_S)
 
     def _terminate(self, deadline: float) -> None:
         """TERM each process of the tree once; returns when all are gone or at the deadline."""
@@ -290,6 +242,8 @@ def _become_payload(options: Options, launcher_pid: int, error_fd: int) -> NoRet
         os.chdir(options.directory)
         _redirect()
         _limit_core(options.core_bytes)
+        if options.group:
+            process.join_group(options.group)
         os.closerange(3, error_fd)
         os.closerange(error_fd + 1, os.sysconf("SC_OPEN_MAX"))
         process.reset_signals()

@@ -26,6 +26,7 @@ from espilot.core.usage import UsageTally
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.supervisor.payload import PayloadProcess
+from espilot.supervisor.payload_group import PayloadGroup
 from espilot.supervisor.survey import DiskSurvey, DiskView, PayloadFiles, TreeSurvey, TreeView
 from espilot.workers.context import Context
 
@@ -56,6 +57,7 @@ class Monitor:
         self._groups = cgroup.own_groups()
         self._group = cgroup.read_memory(self._groups)
         self._tree_survey: TreeSurvey | None = None
+        self._own: PayloadGroup | None = None
         self._epoch = 0
         self._pids: tuple[int, ...] = ()
         self._hang: HangClock | None = None
@@ -74,6 +76,7 @@ class Monitor:
     def take(self, settings: Settings) -> None:
         """Other limits count from now on."""
         self._limits, self._rules = settings.limits, settings.payload
+        self._limit_group()
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind."""
@@ -102,7 +105,7 @@ class Monitor:
         if self._idle_since is not None:
             self._idle_since += gap_s
 
-    def payload_started(self, kind: str = "event") -> None:
+    def payload_started(self, kind: str = "event", own: PayloadGroup | None = None) -> None:
         """A new start has new clocks. That of a job without ranges says nothing, but writes."""
         is_event = kind == "event"
         self._hang = HangClock(self._rules.hang_s) if is_event else None
@@ -117,7 +120,9 @@ class Monitor:
         self._former_largest = None
         self._outcomes = -1
         self.usage.payload_started()
+        self._own = own
         self._look_at_slot(is_event)
+        self._limit_group()
 
     def cpu_s(self) -> float:
         """CPU time of the payload, over all its starts."""
@@ -132,6 +137,10 @@ class Monitor:
             # It has cores of its own choice; an event job's payload has all.
             limit_bytes = memory.scaled_limit(limit_bytes, job.core_count, cores)
         self._memory_bytes = smaller(limit_bytes, self._slot.rss_bytes)
+
+    def _limit_group(self) -> None:
+        if self._own is not None:
+            self._own.limit(self._memory_bytes, self._limits.processes)
 
     def look(
         self,
@@ -200,7 +209,7 @@ class Monitor:
     def _start_tree(self, payload: PayloadProcess) -> bool:
         if self._tree_survey is None:
             plan = memory.PssPlan(self._limits.memory_every_s, self._memory_bytes)
-            self._tree_survey = TreeSurvey(payload.child.pid, plan, self._groups)
+            self._tree_survey = TreeSurvey(payload.child.pid, plan, self._groups, self._own)
         survey, epoch = self._tree_survey, self._epoch
         return self._tree.start(lambda: (epoch, survey.look()))
 
@@ -299,9 +308,10 @@ class Monitor:
     def _judge_tree(self, view: TreeView) -> Verdict | None:
         usage, limit_bytes = view.usage, self._memory_bytes
         # Shared pages count once, so the resident sizes alone are no ground, only a suspicion.
-        verdict = None
+        verdict = self._judge_own(view.own)
         if usage.pss_bytes is not None or view.blind:
-            verdict = memory.tree(usage.pss_bytes, usage.rss_bytes, limit_bytes)
+            found = memory.tree(usage.pss_bytes, usage.rss_bytes, limit_bytes)
+            verdict = verdict or found
             verdict = verdict or memory.swap(usage.swap_bytes, self._slot.swap_bytes)
         if view.group is not None and self._group is not None:
             kills = memory.oom_kills(self._group.oom_kills, view.group.oom_kills)
@@ -310,6 +320,13 @@ class Monitor:
             verdict = verdict or memory.group(view.group.used_bytes, view.group.limit_bytes)
             self._group = view.group
         return verdict or limits.processes(usage.processes, self._limits.processes)
+
+    def _judge_own(self, figures: cgroup.GroupFigures | None) -> Verdict | None:
+        verdict = self._own.judge(figures) if self._own is not None and figures else None
+        if verdict is not None and verdict.action == "note":
+            self.record(verdict)
+            return None
+        return verdict
 
     def _judge_silence(
         self, view: TreeView, last_message_mono: float, now: float

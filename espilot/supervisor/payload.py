@@ -26,6 +26,8 @@ from espilot.config import PayloadConfig, Settings, credential_variables, split_
 from espilot.errors import ConfigError, LocalError
 from espilot.supervisor import launcher
 from espilot.supervisor.container import container_prefix
+from espilot.supervisor.launcher_options import RUN_ID_VARIABLE
+from espilot.supervisor.payload_group import GroupMaker, make_group
 from espilot.supervisor.payload_names import stock_names
 from espilot.supervisor.roles import PACKAGE_ROOT, python_environment
 from espilot.supervisor.statedir import note_payload
@@ -49,7 +51,14 @@ class PayloadProcess:
     """One start of the payload."""
 
     def __init__(
-        self, context: Context, *, epoch: int, channel: str, death_fd: int, kind: str = "event"
+        self,
+        context: Context,
+        *,
+        epoch: int,
+        channel: str,
+        death_fd: int,
+        kind: str = "event",
+        groups: GroupMaker | None = None,
     ) -> None:
         self.epoch = epoch
         self.directory = context.payload_dir(epoch)
@@ -71,7 +80,11 @@ class PayloadProcess:
             env = executor_environment(self.run_id)
         elif fetches(context):
             env = executor_environment(self.run_id) | env
-        self._prepare(context)
+        group = groups.path(self.run_id) if groups is not None else None
+        self._prepare(context, group)
+        self.group = make_group(group)
+        if self.group is not None:
+            argv = launcher.in_group(argv, self.group.path)
         self.started = time.monotonic()
         with context.log_file.open("ab") as log_file:
             self.child = process.spawn(
@@ -84,12 +97,12 @@ class PayloadProcess:
         self.kill_at: float | None = None
         self._sampler = TreeSampler(self.child.pid)
 
-    def _prepare(self, context: Context) -> None:
+    def _prepare(self, context: Context, group: Path | None) -> None:
         """Make its directory, and write down how it is found; `LocalError` on a full disk."""
         try:
             self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._result.unlink(missing_ok=True)
-            note_payload(context.state, run_id=self.run_id)
+            note_payload(context.state, run_id=self.run_id, group=group)
         except OSError as error:
             raise LocalError(
                 f"cannot prepare a start of the payload in {self.directory}: {error.strerror}; "
@@ -244,7 +257,7 @@ def executor_environment(run_id: str) -> dict[str, str]:
     """What an executor gets: all that we have, as it uses the storages; its payload gets less."""
     private = {name for name in PRIVATE_VARIABLES if name.startswith(_MANAGER)}
     env = {k: v for k, v in python_environment().items() if k not in private}
-    return env | {launcher.RUN_ID_VARIABLE: run_id}
+    return env | {RUN_ID_VARIABLE: run_id}
 
 
 def without_secrets(env: Mapping[str, str], settings: Settings) -> dict[str, str]:
@@ -258,7 +271,7 @@ def payload_environment(context: Context, epoch: int, channel: str, run_id: str)
     env = without_secrets(python_environment(), context.settings)
     config: PayloadConfig = context.settings.payload
     env |= {
-        launcher.RUN_ID_VARIABLE: run_id,
+        RUN_ID_VARIABLE: run_id,
         **stock_names(context, read_job(context.job_file), channel),
         "ESPILOT_CORES": str(config.cores),
         "ESPILOT_OUTPUT_DIR": str(context.payload_dir(epoch)),

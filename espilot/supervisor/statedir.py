@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from espilot.adapters import cgroup
 from espilot.adapters.disk import remove_path
 from espilot.adapters.proctree import carriers, kill_until_gone
 from espilot.adapters.state_files import read_object
@@ -85,6 +86,8 @@ class StateDir:
         if isinstance(run_id, str) and run_id:
             # Its launcher ends a payload; only when both were killed at once is something left.
             kill_until_gone(lambda: carriers(run_id), KILL_S)
+        if isinstance(record.get("group"), str):
+            cgroup.remove_group(Path(record["group"]), KILL_S)
         remove_channels(record)
         # Socket paths have 107 bytes at most, so the directory is not below the work directory.
         runtime = self._base / f"{RUNTIME_PREFIX}{uuid.uuid4().hex[:12]}"
@@ -137,9 +140,9 @@ def note_channel(state: Path, channel: str) -> None:
     write_atomically(state / "pilot.json", json.dumps(record))
 
 
-def note_payload(state: Path, *, run_id: str) -> None:
-    """Write down how the payload that is about to start can be found."""
-    record = read_record(state) | {"run_id": run_id}
+def note_payload(state: Path, *, run_id: str, group: Path | None = None) -> None:
+    """Write down how the payload that is about to start, and its control group, can be found."""
+    record = read_record(state) | {"run_id": run_id, "group": str(group) if group else None}
     write_atomically(state / "pilot.json", json.dumps(record))
 
 

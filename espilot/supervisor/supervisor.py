@@ -78,13 +78,13 @@ class Supervisor:
         self._queue = Queue(context.queue)
         self._signals = Signals()
         self._standing = Standing(context, log, loop=self._loop)
+        self._payload = self._new_keeper()  # first: where it can, it changes our control group
         self._monitor = Monitor(context, log)
         self._roles = Roles(lambda: self._context, log, self._death.read_fd)
         self._directives = Directives(self._control)
         self._people = People(self._control, log)
         seen = self._standing, self._roles, self._monitor, self._directives, self._queue
         self._attending = Attending(attendant, *seen)
-        self._payload = self._new_keeper()
         self._figures = Figures(context, self._queue)
         watch, limits = DeadlineWatch(context, log, self._monitor.cpu_s), context.settings.limits
         self._drain = Drain(self, watch, log, loop=self._loop, settle_s=limits.settle_s)
@@ -229,11 +229,12 @@ class Supervisor:
         keeper.cannot_start = partial(self._end_job, CANNOT_START)
         keeper.started = self._payload_started
         keeper.told_end = self._standing.payload_ended
+        keeper.judged = self._carry_out
         return keeper
 
     def _payload_started(self) -> None:
         self._last_message = time.monotonic()
-        self._monitor.payload_started(self._job.kind)
+        self._monitor.payload_started(self._job.kind, self._payload.group)
         self._standing.payload_started(self._payload.epoch)
 
     # -- ending ---------------------------------------------------------------------------------
@@ -372,6 +373,8 @@ class Supervisor:
         elif verdict.action == "end-payload" and self._payload.life is Life.RUNNING:
             self._monitor.record(verdict)
             self._payload.handle(Event.STOP)
+        elif verdict.action == "note":
+            self._monitor.record(verdict)
 
     def _snapshot(self) -> Snapshot:
         job, life = self._job, self._payload.life.value
@@ -392,9 +395,6 @@ class Supervisor:
         process.reap()
         if self._closing.outcome is not None:
             complete(self._closing.outcome, self._context, self._queue, self._log)
-        self._queue.close()
-        self._control.close()
-        self._signals.close()
-        self._standing.close()
-        self._death.close()
+        for each in (self._queue, self._control, self._signals, self._standing, self._death):
+            each.close()
         self._log.info("stop", "pilot ended")

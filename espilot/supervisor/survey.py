@@ -15,6 +15,7 @@ from espilot.adapters.proctree import TreeSampler
 from espilot.core.memory import PssPlan
 from espilot.core.usage import Usage
 from espilot.errors import LocalError
+from espilot.supervisor.payload_group import PayloadGroup
 
 WALK_ENTRIES = 5000
 """Directory entries looked at per second: a million files must not stall anything."""
@@ -94,7 +95,7 @@ class DiskSurvey:
 
 @dataclass(frozen=True, slots=True)
 class TreeView:
-    """One look at the payload's processes, and at the control group if there is one.
+    """One look at the payload's processes, at our control group and at its own, if there are any.
 
     `blind`: the PSS was to be measured and could not be.
     """
@@ -103,15 +104,19 @@ class TreeView:
     blind: bool
     pids: tuple[int, ...]
     group: cgroup.GroupMemory | None
+    own: cgroup.GroupFigures | None = None
 
 
 class TreeSurvey:
     """Looks at the processes of one start of the payload."""
 
-    def __init__(self, root_pid: int, plan: PssPlan, groups: tuple[Path, ...]) -> None:
+    def __init__(
+        self, root_pid: int, plan: PssPlan, groups: tuple[Path, ...], own: PayloadGroup | None
+    ) -> None:
         self._sampler = TreeSampler(root_pid)
         self._plan = plan
         self._groups = groups
+        self._own = own
         self._io = (0, 0)
         self._next_io = 0.0
 
@@ -119,8 +124,10 @@ class TreeSurvey:
         """Measure; what is dear only as often as planned."""
         sample = self._sampler.sample()
         begun = time.monotonic()
-        pss = swap = None
-        due = self._plan.is_due(begun, sample.rss_bytes)
+        # The kernel keeps the sums of a group: they cost nothing, and know who has ended.
+        own = self._own.figures() if self._own is not None else None
+        pss, swap = (own.memory_bytes, own.swap_bytes) if own is not None else (None, None)
+        due = pss is None and self._plan.is_due(begun, sample.rss_bytes)
         if due:
             pss, swap = procusage.memory_shares(sample.pids) or (None, None)
             now = time.monotonic()
@@ -128,5 +135,7 @@ class TreeSurvey:
         if begun >= self._next_io:
             self._io = procusage.io_bytes(sample.pids)
             self._next_io = begun + IO_EVERY_S
-        usage = Usage(sample.processes, sample.rss_bytes, sample.cpu_s, pss, *self._io, swap)
-        return TreeView(usage, due and pss is None, sample.pids, cgroup.read_memory(self._groups))
+        cpu_s = max(sample.cpu_s, own.cpu_s or 0.0) if own is not None else sample.cpu_s
+        usage = Usage(sample.processes, sample.rss_bytes, cpu_s, pss, *self._io, swap)
+        group = cgroup.read_memory(self._groups)
+        return TreeView(usage, due and pss is None, sample.pids, group, own)

@@ -23,7 +23,7 @@ from launcher_bench import (
 
 from espilot.adapters import process, proctree
 from espilot.errors import UsageError
-from espilot.supervisor import launcher
+from espilot.supervisor.launcher_options import Options
 
 
 @pytest.fixture(name="bench")
@@ -124,7 +124,7 @@ def test_killed_launcher(bench: Bench) -> None:
 def test_wrong_command_line(argv: list[str], words: str) -> None:
     """A wrong command line gives one line that names the option."""
     with pytest.raises(UsageError, match=words):
-        launcher.Options(argv, "short")
+        Options(argv, "short")
 
 
 def test_wrong_command_line_exit_code() -> None:
