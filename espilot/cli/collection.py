@@ -20,7 +20,7 @@ def collect_outputs(context: Context, out: TextIO) -> bool:
     if not context.settings.packing.unpack or not context.database.is_file():
         return True
     opened = open_storages(context.settings, context.storage, context.jobdir)
-    directory = context.workdir / "outputs"
+    directory = context.outputs
     try:
         with closing(Store(context.database, ServerOptions(), now=time.time())) as store:
             archives = store.finished_archives()

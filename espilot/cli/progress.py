@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import Any, Protocol, TextIO
@@ -22,8 +23,11 @@ class Screen(Protocol):
     def show(self, done: int, texts: dict[str, str]) -> None:
         """Show how many ranges are safe, and the texts about them."""
 
-    def end(self) -> None:
-        """Leave the screen as it is."""
+    def say(self, text: str) -> None:
+        """Leave a line behind."""
+
+    def end(self, done: int | None) -> None:
+        """Leave the screen, with how many ranges are safe at the end if that is known."""
 
 
 class Progress:
@@ -32,25 +36,30 @@ class Progress:
     def __init__(self, task: TaskConfig, out: TextIO) -> None:
         self._total = task.total_ranges
         self._pace = Pace(task.events_per_range)
-        self._screen: Screen = (
-            (_open_terminal(task.name, self._total, out) if out.isatty() else None)
-            or Lines(task.name, self._total, out)
-        )  # fmt: skip
+        terminal = _open_terminal(task.name, self._total, out) if out.isatty() else None
+        self.renews_itself = terminal is not None
+        """Whether anything else that is written there would break the picture."""
+        self._screen: Screen = terminal or Lines(task.name, self._total, out)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show where the run is."""
         counts = snapshot.counts
         rate = self._pace.note(counts, time.monotonic())
+        draining = bool(snapshot.drain.get("draining"))
         texts = {
             "rate": f"{rate:.1f} events/s" if rate else "",
-            "eta": self._pace.left_text(self._total - safe_of(counts)),
+            "eta": "" if draining else self._pace.left_text(self._total - safe_of(counts)),
             "state": state_text(snapshot),
         }
         self._screen.show(safe_of(counts), texts)
 
-    def end(self) -> None:
-        """Leave the line."""
-        self._screen.end()
+    def say(self, text: str) -> None:
+        """Leave a line behind, above what renews itself."""
+        self._screen.say(text)
+
+    def end(self, done: int | None = None) -> None:
+        """Leave the line; `done`: how many ranges are safe at the end."""
+        self._screen.end(done)
 
 
 class Pace:
@@ -77,7 +86,8 @@ class Pace:
         """How long the rest takes at this pace; "" while that is not known."""
         if not self._ranges_per_s or ranges <= 0:
             return ""
-        return f"{duration_text(ranges / self._ranges_per_s)} left"
+        left_s = math.ceil(ranges / self._ranges_per_s)
+        return f"{left_s} s left" if left_s < 60 else f"{duration_text(left_s)} left"
 
 
 class Lines:
@@ -102,8 +112,13 @@ class Lines:
         self._out.write(f"{line}  {now - self._started:.0f} s\n")
         self._out.flush()
 
-    def end(self) -> None:
-        """Nothing is left to be tidied."""
+    def say(self, text: str) -> None:
+        """Write it at once."""
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def end(self, done: int | None) -> None:
+        """Nothing is left to be tidied: the summary comes next."""
 
 
 class Terminal:
@@ -119,8 +134,14 @@ class Terminal:
         self._bar.update(self._task, completed=done, **texts)
         self._bar.refresh()
 
-    def end(self) -> None:
-        """Leave the last picture."""
+    def say(self, text: str) -> None:
+        """Print it above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False, style="yellow")
+
+    def end(self, done: int | None) -> None:
+        """Leave the last picture: what was true a second ago would stay for ever."""
+        if done is not None:
+            self.show(done, {"rate": "", "eta": "", "state": ""})
         self._bar.stop()
 
 
@@ -139,6 +160,7 @@ def _open_terminal(name: str, total: int, out: TextIO) -> Terminal | None:
         TextColumn("{task.description}", style="bold", markup=False, table_column=fixed),
         BarColumn(BAR_WIDTH),
         MofNCompleteColumn(table_column=fixed),
+        TextColumn("safe", table_column=fixed),
         TextColumn("{task.fields[rate]}", style="green", markup=False, table_column=fixed),
         TextColumn("{task.fields[eta]}", style="cyan", markup=False, table_column=fixed),
         TextColumn("{task.fields[state]}", markup=False),

@@ -13,6 +13,7 @@ from espilot import config
 from espilot.cli import exit_codes, own_command, server, service
 from espilot.cli.collection import collect_outputs
 from espilot.cli.job_file import settings_for
+from espilot.cli.news import News
 from espilot.cli.progress import Progress
 from espilot.cli.show import show_result
 from espilot.cli.summary import say_end, summarise, tell
@@ -218,10 +219,16 @@ def storage_of(args: argparse.Namespace, settings: config.Settings, workdir: Pat
 
 def supervise(context: Context, *, quiet: bool) -> Outcome:
     """Run the pilot with a progress line (on stderr with --json)."""
-    log = open_log("supervisor", context.log_file, errors_to_stderr=True)
     progress = Progress(context.settings.task, sys.stderr if quiet else sys.stdout)
+    if progress.renews_itself:
+        log = open_log("supervisor", context.log_file, also=News(progress.say))
+    else:
+        log = open_log("supervisor", context.log_file, errors_to_stderr=True)
     supervisor = Supervisor(context, log, on_progress=progress.show)
+    done: int | None = None
     try:
-        return supervisor.run()
+        outcome = supervisor.run()
+        done = outcome.task.get("finished")
+        return outcome
     finally:
-        progress.end()
+        progress.end(done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +13,7 @@ from espilot.logs import open_log
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.recovery import Found
 from espilot.view.colour import painted, wants_colour
+from espilot.view.wording import plural, size_text
 from espilot.workers.context import Context
 
 
@@ -58,8 +60,8 @@ def describe(summary: dict[str, Any], reason: str) -> str:
         )
     storage, workdir = summary["storage"], Path(summary["workdir"])
     if summary["archives"]:
-        size_mb = summary["bytes"] / 1e6
-        lines.append(f"outputs: {summary['archives']} archives, {size_mb:.1f} MB, in {storage}")
+        archives, size = plural(summary["archives"], "archive"), size_text(summary["bytes"])
+        lines.append(f"outputs: {archives}, {size}, in {storage}")
     lines.append(f"log: {workdir / 'logs' / 'pilot.log'}")
     lines.append(f"try next: {next_step(summary)}")
     return "\n".join(lines) + "\n"
@@ -67,13 +69,17 @@ def describe(summary: dict[str, Any], reason: str) -> str:
 
 def next_step(summary: dict[str, Any]) -> str:
     """A command worth trying after this run."""
+    workdir, storage = Path(summary["workdir"]), str(summary["storage"])
+    place = shlex.quote(str(workdir))
     if summary["state"] == "drained":
-        return f"espilot recover {summary['workdir']}   # or the same command: goes on from here"
+        return f"espilot recover {place}   # or the same command: goes on from here"
     if summary["state"] == "failed":
-        return f"grep -E 'warning|error' {summary['workdir']}/logs/pilot.log   # what went wrong"
-    if not str(summary["storage"]).startswith("/"):
-        return f"look into {summary['storage']} with a client of your storage"
-    return f"tar -tf $(ls {summary['storage']}/*.tar | head -1)   # what is inside an archive"
+        log = shlex.quote(str(workdir / "logs" / "pilot.log"))
+        return f"grep -E 'warning|error' {log}   # what went wrong"
+    if storage.startswith("/") and not (workdir / "outputs").is_dir():
+        archives = f"{shlex.quote(storage)}/*.tar"
+        return f"tar -tf $(ls {archives} | head -1)   # what is inside an archive"
+    return f"espilot report {place} > report.html   # the run as a page for your browser"
 
 
 def say_end(summary: dict[str, Any], reason: str, *, as_json: bool) -> None:

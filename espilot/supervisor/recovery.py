@@ -58,8 +58,8 @@ class Found:
     def lines(self) -> list[str]:
         """In words."""
         job = f"job {self.panda_id} ({self.phase})" if self.panda_id else "no job"
-        ranges = ", ".join(f"{name} {n}" for name, n in self.ranges.items())
-        text = [f"found: {job}; ranges: {ranges}"]
+        ranges = ", ".join(f"{name} {n}" for name, n in self.ranges.items() if n)
+        text = [f"found: {job}; ranges here: {ranges or 'none'}"]
         if self.aside is not None:
             text.append(f"the machine was started anew: the queue is set aside in {self.aside}")
         if self.repair.returned:

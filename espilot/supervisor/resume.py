@@ -1,13 +1,16 @@
 """What a state directory holds from an earlier run: the same task goes on, another is refused.
 
-A task that is over leaves nothing that is needed: its queue and its server's database are removed,
-and the next run starts anew. The storage is never touched. Where the record of a run is lost, what
-is live is kept: the server's database tells which task it is of.
+A task that is over leaves nothing that is needed: its queue, its server's database and its story
+are removed, its unpacked outputs are moved aside, and the next run starts anew. The storage is
+never touched. Where the record of a run is lost, what is live is kept: the server's database tells
+which task it is of.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +19,7 @@ from typing import Any
 
 from espilot.adapters.disk import remove_path
 from espilot.adapters.state_files import read_object, write_object
+from espilot.adapters.story import NAME, older_page
 from espilot.config import dump_settings, read_settings
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.queue.store import Queue
@@ -62,9 +66,11 @@ def note_run(
     context: Context, state: str, *, run: str = "", summary: Mapping[str, Any] | None = None
 ) -> None:
     """Write down, for `espilot recover`, which run this is and how its task stands."""
+    former = read_run(context.state)
     record = {
         "schema": "espilot.run/1",
-        "run": run or read_run(context.state).get("run") or uuid.uuid4().hex[:12],
+        "run": run or former.get("run") or uuid.uuid4().hex[:12],
+        "began": time.time() if run else former.get("began", 0.0),
         "task": asdict(context.settings.task),
         "state": state,
         "settings": dump_settings(context.settings),
@@ -145,11 +151,24 @@ def remove_run(context: Context) -> None:
     databases = context.state.glob("server.sqlite*")
     payloads = context.workdir.glob("payload-*")
     harvester = context.state / "harvester"
+    # The story of a pilot that serves others' tasks goes on over all of them.
+    story = context.state / NAME
+    pages = () if context.server_url else (story, older_page(story))
     for path in (
         context.job_file, context.queue, context.archives, context.inputs, harvester, *databases,
-        *payloads,
+        *payloads, *pages,
     ):  # fmt: skip
         remove_path(path)
+    set_aside_outputs(context.outputs)
+
+
+def set_aside_outputs(directory: Path) -> None:
+    """Move unpacked outputs of a former task to `outputs.1`, `outputs.2` ...: what comes must not
+    mix with them, and they are not ours to remove."""
+    if not directory.is_dir() or next(directory.iterdir(), None) is None:
+        return
+    names = (directory.with_name(f"{directory.name}.{n}") for n in itertools.count(1))
+    directory.rename(next(each for each in names if not each.exists()))
 
 
 def as_json(value: Any) -> Any:

@@ -14,6 +14,7 @@ from espilot.errors import LocalError, UsageError
 from espilot.model import RangeState
 from espilot.queue.reading import QueueReader
 from espilot.supervisor.observation import observe
+from espilot.supervisor.resume import read_run
 from espilot.view.cells import IN_QUEUE, STATES
 from espilot.view.chronicle import Chronicle
 from espilot.view.page import ROWS_AT_ONCE, frozen_rows, number, policy, render, rows
@@ -37,7 +38,7 @@ class PilotWatch:
         self._lock = threading.Lock()
         self._looked = -FRESH_S
         self._document: dict[str, Any] = {}
-        self._ended = False
+        self._run = read_run(state).get("run")
 
     def close(self) -> None:
         """Let go of the story."""
@@ -47,6 +48,7 @@ class PilotWatch:
     def read(self) -> Snapshot:
         """Take what has happened; how the pilot stands. `LocalError` when nothing can be read."""
         snapshot = observe(self._state, now=time.time())
+        self._follow_run()
         try:
             while lines := self._story.read():
                 self.chronicle.take(lines)
@@ -58,12 +60,22 @@ class PilotWatch:
             self.chronicle.reconcile(read_queue(self._state), snapshot.counts.finished)
         return snapshot
 
+    def _follow_run(self) -> None:
+        """Where another run has begun, its story is another one."""
+        run = read_run(self._state).get("run")
+        if run != self._run:
+            self._run = run
+            self._story.close()
+            self._story, self.chronicle = StoryReader(self._state / NAME), Chronicle()
+
     def look(self) -> Mapping[str, Any]:
         """The present document; no newer one within half a second."""
         with self._lock:
             if time.monotonic() - self._looked >= FRESH_S:
                 snapshot = self.read()
-                log = read_warnings(Path(snapshot.places.log))
+                began = read_run(self._state).get("began")
+                since = float(began) if isinstance(began, int | float) else 0.0
+                log = read_warnings(Path(snapshot.places.log), since)
                 self._document = document(snapshot, self.chronicle, log)
                 self._looked = time.monotonic()
             return self._document
@@ -103,8 +115,9 @@ def read_queue(state: Path) -> Mapping[str, str]:
         return {}
 
 
-def read_warnings(log: Path) -> list[str]:
-    """The last warnings and errors of a pilot's log; none when it cannot be read."""
+def read_warnings(log: Path, since: float = 0.0) -> list[str]:
+    """The last warnings and errors of a pilot's log since a Unix time; none when it cannot be
+    read."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -112,7 +125,8 @@ def read_warnings(log: Path) -> list[str]:
             text = file.read(LOG_BYTES).decode(errors="replace")
     except OSError:
         return []
-    lines = [line for line in text.splitlines() if is_serious(line)]
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
+    lines = [line for line in text.splitlines() if is_serious(line) and line >= stamp]
     return lines[-LOG_LINES:]
 
 

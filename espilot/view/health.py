@@ -84,9 +84,9 @@ def of_payload(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
         text = f"The payload was started {chronicle.starts} times."
         last = next((m for m in reversed(chronicle.marks) if m[1] == "end"), None)
         why = f" The last: {last[2]}." if last else ""
-        yield Finding(
-            "warn", text + why, f"Its output: {s.places.workdir}/payload-*/payload.stderr"
-        )
+        well = last is not None and last[2].endswith(": exit code 0")
+        where = "" if well else f"Its output: {s.places.workdir}/payload-*/payload.stderr"
+        yield Finding("note" if well else "warn", text + why, where)
     median_s = chronicle.median_s
     if s.running and s.counts.sent and median_s is not None:
         silent_s = s.taken_at - max(chronicle.last_outcome, chronicle.first_t)

@@ -58,6 +58,11 @@ class Context:
         return self.state / "outcome.json"
 
     @property
+    def log_fate_file(self) -> Path:
+        """What became of the log archive of the present job, if it is of events."""
+        return self.state / "log.json"
+
+    @property
     def logs(self) -> Path:
         """Where the pilot's own log is."""
         return self.workdir / "logs"
@@ -77,6 +82,11 @@ class Context:
     def inputs(self) -> Path:
         """Where the inputs of event jobs are brought to."""
         return self.workdir / "inputs"
+
+    @property
+    def outputs(self) -> Path:
+        """Where outputs are unpacked to at the end, if that is wanted."""
+        return self.workdir / "outputs"
 
     def payload_dir(self, epoch: int) -> Path:
         """The directory of one start of the payload."""
