@@ -263,6 +263,37 @@ def test_wrong_settings_are_not_tried_again(node: Node) -> None:
     assert time_of_failure == "0"
 
 
+def groups_of_payloads(node: Node) -> list[str]:
+    found = node.machine.run("find", "/sys/fs/cgroup", "-name", "espilot-payload-*", check=False)
+    # Version 1, where the machine has it too, has no groups of ours.
+    return [line for line in found.split() if "/espilot@1.service/" in line]
+
+
+def test_each_payload_has_a_control_group(node: Node) -> None:
+    """The pilot moves aside in its delegated group; each payload has its own, while it lives."""
+    node.ctl("start", "espilot@1")
+    node.wait_booked(20)
+    pid = node.show("MainPID")
+    (line,) = [
+        each for each in node.machine.run("cat", f"/proc/{pid}/cgroup").splitlines()
+        if each.startswith("0::")
+    ]  # fmt: skip
+    assert line.endswith("/espilot@1.service/supervisor")
+    (group,) = groups_of_payloads(node)
+    assert "fake-payload" in node.machine.run(
+        "sh", "-c", f"for pid in $(cat {group}/cgroup.procs); do cat /proc/$pid/cmdline; done"
+    )
+    node.machine.run("kill", "-KILL", pid)
+    eventually(lambda: groups_of_payloads(node) not in ([], [group]), "another group, and only one")
+    node.wait_booked(60)
+    (second,) = groups_of_payloads(node)
+    assert second != group
+    node.ctl("stop", "espilot@1")
+    assert (node.show("Result"), groups_of_payloads(node)) == ("success", [])
+    log = (node.machine.root / "var/lib/espilot/1/logs/pilot.log").read_text()
+    assert "group=none" not in log
+
+
 def test_status_from_outside(node: Node) -> None:
     """The commands for people work on a service."""
     node.ctl("start", "espilot@1")
