@@ -27,11 +27,10 @@ from espilot.sections import (
     ServiceConfig,
     StageinConfig,
     StageoutConfig,
-    TaskConfig,
     TransferConfig,
     setting,
-    split_input,
 )
+from espilot.task_section import TaskConfig, split_input
 
 __all__ = [
     "DrainConfig",
@@ -139,16 +138,19 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "limits.control_groups": ("auto", "no"),
     "payload.stdout_over": ("cut", "end-job"),
+    "limits.control_groups": ("auto", "no"),
     "stageout.on_trouble": ("finish-current", "abort-current"),
     "payload.executor": ("generic",),
+    "payload.ranges": ("channel", "file"),
+    "payload.outputs": ("reported", "renamed", "closed"),
     "stagein.access": ("copy", "direct"),
     "harvester.output": ("es_output", "zip_output"),
 }
 """Settings that are one of a few words."""
-ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl")
-"""What endpoints are for: outputs, their fail-over, normal outputs, merge input, logs."""
+ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl", "pls")
+"""What endpoints are for: outputs, their fail-over, normal outputs, merge input, log archives, and
+logs while a job runs."""
 LEAST: Mapping[str, float] = {
     "task.events_per_range": 1,
     "task.max_attempts": 1,
@@ -163,6 +165,7 @@ LEAST: Mapping[str, float] = {
     "stagein.attempts": 1,
     "stageout.attempts": 1,
     "stageout.circuit_failures": 1,
+    "stageout.log_bytes": 1,
     "transfer.connect_s": 0.01,
     "transfer.idle_s": 0.01,
     "transfer.base_s": 0.01,

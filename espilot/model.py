@@ -175,6 +175,19 @@ class JobOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class LogFate:
+    """What became of the log archive of an event job.
+
+    `entry` are its facts for the output report; empty with `lost`, the reason in words.
+    """
+
+    panda_id: int
+    attempt_nr: int
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RangeReport:
     """What is said to the server of one range; `status` is `finished`, `failed` or `fatal`."""
 

@@ -20,6 +20,16 @@ class PayloadConfig:
 
     command: str = setting("", "Command of a payload that speaks a dialect of the channel.")
     exec: str = setting("", "Command template run once per range, for payloads without a protocol.")
+    ranges: str = setting(
+        "channel",
+        "How a payload gets its ranges: `channel`, it asks; `file`, the command is started for each "
+        "file of ranges, whose path stands where {ranges} is.",
+    )
+    outputs: str = setting(
+        "reported",
+        "How a range is known to be done: `reported` over the channel; or by its files alone, when "
+        "they were `renamed` to their names, or also `closed` after writing.",
+    )
     executor: str = setting("generic", "How event jobs are run; only `generic` is known.")
     setup: str = setting(
         "", "Command that runs the transformation of a job, which it gets as further arguments."
@@ -102,6 +112,17 @@ class StageoutConfig:
     circuit_open_s: float = setting(
         300.0, "How long an endpoint is passed over before one upload probes it."
     )
+    log_bytes: int = setting(
+        64 * 2**20, "Most bytes of logs in the log archive of a job, before compression."
+    )
+    log_wait_s: float = setting(
+        600.0, "Longest wait for the log archive at the end of an event job, which fails without."
+    )
+    logs_every_s: float = setting(
+        600.0,
+        "While an event job runs its logs are shipped so often to endpoints with the activity pls, "
+        "if there is one; 0 means never.",
+    )
 
     @property
     def aborts_current(self) -> bool:
@@ -148,7 +169,7 @@ class EndpointConfig:
     url: str = setting("", "Directory or URL of the storage element: file, s3, davs, https, root.")
     id: int = setting(1, "Its number for the event server (objstoreID).")
     activities: tuple[str, ...] = setting(
-        (), "What it is for: es_events, es_failover, pw, es_events_read, pl."
+        (), "What it is for: es_events, es_failover, pw, es_events_read, pl, pls."
     )
     endpoint_url: str = setting("", "For S3: http or https address of the store.")
     region: str = setting("us-east-1", "For S3: region of the bucket.")
@@ -246,6 +267,9 @@ class LimitsConfig:
     )
     memory_every_s: float = setting(60.0, "Pause between two measurements of the PSS.")
     processes: int = setting(0, "Most processes of the payload; 0 means no limit.")
+    control_groups: str = setting(
+        "auto", "A control group for each payload where that is ours to make: auto, or no."
+    )
     no_progress_s: float = setting(
         43200.0, "With ranges in hand, none ending for so long ends the payload; 0 means never."
     )
@@ -267,9 +291,6 @@ class LimitsConfig:
         "File whose content changes when the machine starts anew; then the queue is not trusted.",
     )
 
-    control_groups: str = setting(
-        "auto", "A control group for each payload where that is ours to make: auto, or no."
-    )
 
 @dataclass(frozen=True, slots=True)
 class DrainConfig:
@@ -341,46 +362,3 @@ class MetricsConfig:
     )
     port: int = setting(0, "Port on 127.0.0.1 that answers /metrics; 0 opens none.")
     every_s: float = setting(15.0, "Pause between two writings.")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskConfig:
-    """[task]: what a local run processes."""
-
-    name: str = setting("task", "Name of the task, used in file names.")
-    events: int = setting(0, "Number of events.")
-    events_per_range: int = setting(1, "Events in one range.")
-    outputs: tuple[str, ...] = setting(("output",), "Output names, one per output stream.")
-    inputs: tuple[str, ...] = setting(
-        (), "Input files, with several of them as PATH:EVENTS; none for generators."
-    )
-    max_attempts: int = setting(3, "Tries of one range before it counts as failed.")
-    merge_transformation: str = setting(
-        "", "Command that merges the outputs of a task; empty: they are not merged."
-    )
-    merge_parameters: str = setting(
-        "", "Its arguments; `--in=@inputFor_NAME` names the list of what becomes the output NAME."
-    )
-    show: str = setting(
-        "", "Command run when the task is finished, to check or draw what is in {storage}."
-    )
-    job_file: str = setting(
-        "", "Job definition, JSON or form-encoded, to run instead; as espilot run --job."
-    )
-    task_id: int = setting(0, "Number of the task; 0 lets the server choose.")
-
-    @property
-    def total_events(self) -> int:
-        """Events of the task; those of its inputs, where it does not say."""
-        return self.events or sum(split_input(text)[1] or 0 for text in self.inputs)
-
-    @property
-    def total_ranges(self) -> int:
-        """Ranges of the task, as if it had one input."""
-        return -(-self.total_events // self.events_per_range)
-
-
-def split_input(text: str) -> tuple[str, int | None]:
-    """Path and number of events of one `task.inputs` entry; None where it does not say."""
-    path, colon, events = text.rpartition(":")
-    return (path, int(events)) if colon and events.isdecimal() else (text, None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot.errors import LocalError
-from espilot.model import FailedRange, Job, JobOutcome
+from espilot.model import FailedRange, Job, JobOutcome, LogFate
 
 BOOT_ID_CHARS = 100
 
@@ -85,6 +85,21 @@ def read_outcome(path: Path, job: Job) -> JobOutcome | None:
         return None
     same = (outcome.panda_id, outcome.attempt_nr) == (job.panda_id, job.attempt_nr)
     return outcome if same else None
+
+
+def write_log_fate(path: Path, fate: LogFate) -> None:
+    """Write what became of a log archive."""
+    write_object(path, asdict(fate))
+
+
+def read_log_fate(path: Path, job: Job) -> LogFate | None:
+    """What became of the log archive of this attempt of a job, or None when nothing did yet."""
+    try:
+        fate = LogFate(**read_object(path))
+    except TypeError:
+        return None
+    same = (fate.panda_id, fate.attempt_nr) == (job.panda_id, job.attempt_nr)
+    return fate if same and isinstance(fate.entry, dict) else None
 
 
 def write_failures(path: Path, panda_id: int, failures: Sequence[FailedRange]) -> None:

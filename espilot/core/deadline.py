@@ -47,12 +47,14 @@ class Deadline:
 class Cause:
     """Why a run drains: the code for a job without a finished range, and in words.
 
-    No call to the server may take longer than `call_s`; 0: as usual.
+    No call to the server may take longer than `call_s`; 0: as usual. `final_by` is the monotonic
+    time at which the final update waits for nothing any more; 0: there is none.
     """
 
     code: int
     text: str
     call_s: float = 0.0
+    final_by: float = 0.0
 
 
 def code_of(source: str) -> int:

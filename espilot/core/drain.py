@@ -23,6 +23,7 @@ PACK_S, UPLOAD_S = 0.1, 0.1
 """For one archive, whatever its size."""
 UNKNOWN_RANGE_S = 60.0
 """Without a deadline, before the first range has ended."""
+FINAL_UPDATE = "final update"
 IDLE_S = 5.0
 """So long a payload with nothing in hand may take to end by itself."""
 
@@ -94,6 +95,17 @@ class Plan:
     def total_s(self) -> float:
         """From now to the end."""
         return self.run_s + self.stop_s + self.tail_s
+
+    @property
+    def final_in_s(self) -> float | None:
+        """So long the final update may wait for what is not planned; None without a deadline.
+
+        It keeps twice its budget for itself.
+        """
+        if self.left_s is None:
+            return None
+        update_s = sum(step.budget_s for step in self.steps if step.name == FINAL_UPDATE)
+        return max(0.0, self.left_s - self.exit_s - 2 * update_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +239,7 @@ def _steps(stock: Stock, run_s: float, stop_s: float, tail: _Tail) -> tuple[Step
         ("upload", tail.upload_s, "to the storage" if stock.storage_ok else "the storage is sick"),
         ("report", tail.report_s, "what is safe"),
         ("give back", 0.0, "what did not end is the server's again with the final update"),
-        ("final update", tail.update_s, "the job ends"),
+        (FINAL_UPDATE, tail.update_s, "the job ends"),
         ("exit", tail.exit_s, "archives left over are spared" if stock.spared else "all ends"),
     ]
     steps, begin_s = [], 0.0

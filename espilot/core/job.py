@@ -6,7 +6,7 @@ may follow the final update, so ENDING waits until nothing of the job is live.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
@@ -60,6 +60,8 @@ def next_phase(phase: Phase, event: Event) -> Phase:
 
 NO_EVENTS, UNKNOWN, RECOVERABLE = 1238, 1220, 1224
 """Pilot error codes of jobs that got no range, staged none, or failed some."""
+STAGEOUT_FAILED = 1137
+"""Pilot error code of a job whose log archive is not safe."""
 KILLED_BY_SERVER = 1237
 """Pilot error code of a job that the server ordered to be killed; it concerns that job alone."""
 
@@ -100,6 +102,17 @@ def final_update(
         core_count=core_count,
         ranges=(tally.finished, tally.failed, tally.fatal, tally.received),
     )
+
+
+def without_log(update: JobUpdate, reason: str) -> JobUpdate:
+    """The last word on a job whose log archive is not safe: failed, whatever its ranges.
+
+    What was wrong before counts; the sub status goes on to tell of the ranges.
+    """
+    code, diag = update.pilot_error_code, update.pilot_error_diag
+    if update.state == "finished" and code in (0, RECOVERABLE):
+        code, diag = STAGEOUT_FAILED, f"log archive: {reason}"
+    return replace(update, state="failed", pilot_error_code=code, pilot_error_diag=diag[:256])
 
 
 def _natural_end(tally: Tally) -> tuple[int, str]:

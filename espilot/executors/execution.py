@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from espilot.adapters.archive.logs import pack_logs
 from espilot.core.retry import Backoff
 from espilot.errors import EspilotError, InputError, MessageError, OutputError, StorageError
 from espilot.executors import merge
 from espilot.executors.payload_run import PayloadEnd, run_payload
 from espilot.executors.stagein import Failure, StageIn
-from espilot.executors.stageout import STAGEOUT_FAILED, StageOut, check_outputs
+from espilot.executors.stageout import check_outputs
 from espilot.logs import Log
 from espilot.model import Job, JobOutcome
 from espilot.supervisor.payload import container_of, payload_environment
@@ -31,7 +30,8 @@ from espilot.wire.jobfiles import (
 )
 from espilot.workers.context import Context
 from espilot.workers.inputs import is_direct, sources_of
-from espilot.workers.storages import storages_for
+from espilot.workers.job_log import ship_job_log
+from espilot.workers.shipping import STAGEOUT_FAILED, shipping_of
 
 TERMINATED, BAD_DEFINITION, LOCAL_TROUBLE, MERGE_RECOVERABLE = 1201, 1110, 1303, 1225
 
@@ -192,41 +192,24 @@ class Execution:
             optional=read_optional_outputs(definition),
         )
         endpoints = read_endpoints_out(definition)
-        stage_out = self._shipping("pw")
+        stage_out = shipping_of(self._context, "pw", self._log)
         for output in outputs:
             entry = stage_out.ship(output, endpoint=endpoints.get(output.lfn, ""))
             self._course.report[output.lfn] = entry
-
-    def _shipping(self, activity: str) -> StageOut:
-        context = self._context
-        storages = storages_for(context.settings, context.storage, context.jobdir, activity)
-        backoff = self._backoff(context.settings.stageout.attempts)
-        return StageOut(storages, backoff, log=self._log, pause=no_haste)
 
     def _ship_log(self) -> None:
         """A job whose log is not safe has failed; one that failed already stays as it is."""
         lfn = self._job.log_lfn
         if not lfn:
             return
-        target = self._context.workdir / f".{lfn}"
         try:
-            leave_out = {*self._job.output_lfns, *self._job.input_lfns}
-            pack_logs(target, f"job-{self._job.panda_id}", [self._directory],
-                      leave_out=leave_out, files=[self._context.log_file])  # fmt: skip
-            limit_bytes = self._context.settings.payload.output_limit_bytes
-            [packed] = check_outputs(target.parent, [target.name], limit_bytes=limit_bytes)
-            named = type(packed)(lfn, packed.path, packed.size_bytes, packed.adler32)
-            entry = self._shipping("pl").ship(named)
-            guid = self._job.definition.get("logGUID")
-            self._course.report[lfn] = entry | ({"guid": guid} if isinstance(guid, str) else {})
+            self._course.report[lfn] = ship_job_log(
+                self._context,
+                self._job,
+                [self._directory],
+                self._log,
+                limit_bytes=self._context.settings.stageout.log_bytes,
+            )
         except EspilotError as error:
             self._log.error("upload", "the log archive is not shipped", error=error)
             self._course.fail(STAGEOUT_FAILED, f"log archive: {error}")
-        finally:
-            target.unlink(missing_ok=True)
-
-
-def no_haste(pause_s: float) -> bool:
-    """Wait between two tries of an upload, whatever else happens; False: go on trying."""
-    threading.Event().wait(pause_s)
-    return False

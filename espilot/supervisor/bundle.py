@@ -25,8 +25,9 @@ from espilot.adapters.state_files import read_object
 from espilot.errors import EspilotError, LocalError
 from espilot.supervisor.observation import observe
 from espilot.supervisor.resume import read_run
-from espilot.view.redaction import is_secret_name, redact, redact_document
+from espilot.view.redaction import redact, redact_document
 from espilot.view.snapshot import as_document
+from espilot.workers.known_secrets import secrets_of
 
 HEAD_BYTES = 2**18
 TAIL_BYTES = 2**22
@@ -78,31 +79,6 @@ def write_bundle(state: Path, target: Path, environ: Mapping[str, str], *, now: 
     finally:
         temporary.unlink(missing_ok=True)
     return names
-
-
-def secrets_of(run: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
-    """Secrets that can be known: by name in the environment, and in the files of the settings."""
-    known = {
-        value for name, value in environ.items() if is_secret_name(name) and "/" not in value[:1]
-    }
-    for path in _credential_files(run, environ):
-        for line in (_read(path, HEAD_BYTES, 0) or "").splitlines():
-            known |= {line.strip(), line.partition("=")[2].strip(" \"'")}
-    return {each for each in known if not each.startswith(("[", "-----"))}
-
-
-def _credential_files(run: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Path]:
-    settings = run.get("settings")
-    settings = settings if isinstance(settings, dict) else {}
-    server, endpoints = settings.get("server"), settings.get("endpoints")
-    names = [server.get("token_file"), server.get("x509_proxy")] if isinstance(server, dict) else []
-    if isinstance(endpoints, dict):
-        names += [each.get("credentials") for each in endpoints.values() if isinstance(each, dict)]
-    names += [environ.get("X509_USER_PROXY"), environ.get("OIDC_AUTH_TOKEN")]
-    jobdir = Path(str(run.get("jobdir") or "/"))
-    for name in names:
-        if isinstance(name, str) and name and not name.startswith("env:") and "\0" not in name:
-            yield jobdir / name
 
 
 def _members(state: Path, workdir: Path, now: float) -> Iterator[tuple[str, str]]:

@@ -78,8 +78,8 @@ class Directives:
 def serve_of(payload: PayloadKeeper, wanted: Wanted) -> Serve:
     """What the dispatcher shall do."""
     mode, reason = channel_mode(payload.life, draining=wanted.draining, storage=wanted.storage)
-    if mode == "settle" and payload.crashed:
-        reason = "crash"
+    if mode == "settle" and (payload.crashed or payload.killed):
+        reason = "crash" if payload.crashed else "killed"
     return Serve(payload.epoch, payload.channel, mode, reason)
 
 
@@ -100,5 +100,6 @@ def work_of(payload: PayloadKeeper, wanted: Wanted, drain: Cause | None = None) 
         diag=drain.text if drain is not None and drained else diag,
         drained=drained,
         hurry_s=drain.call_s if drain is not None else 0.0,
+        final_by=drain.final_by if drain is not None else 0.0,
         over=wanted.over,
     )

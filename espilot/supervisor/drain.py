@@ -171,8 +171,11 @@ class Drain:
         self._go_on()
 
     def _tell(self) -> None:
-        call_s = longest_call_s(self._left_s(time.monotonic()))
-        self._run.drain_begun(Cause(self._code, self.reason, call_s))
+        now = time.monotonic()
+        final_in_s = self.plan().final_in_s
+        final_by = 0.0 if final_in_s is None else now + final_in_s
+        call_s = longest_call_s(self._left_s(now))
+        self._run.drain_begun(Cause(self._code, self.reason, call_s, final_by))
 
     def _go_on(self) -> None:
         now = time.monotonic()

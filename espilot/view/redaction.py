@@ -84,18 +84,29 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     named = _HINTS.search(text.lower()) is not None
     if named:
         text = _HEADER.sub(rf"\1\2{MARK}", text)
-    if "://" in text and ("@" in text or "?" in text):
-        text = _URL_USER.sub(rf"\1{MARK}@", text)
-        text = _URL_QUERY.sub(rf"\1?{MARK}", text)
+    text = _redact_urls(text)
     if named:
-        text = _QUOTED.sub(_without_quoted, text)
-        text = _PLAIN.sub(_without_value, text)
-        text = _OPTION.sub(rf"\1\2{MARK}", text)
-        text = _NETRC.sub(rf"\1\2{MARK}", text)
+        text = _redact_named(text)
     if _FORM_HINTS.search(text):
         for form in _LOOKS:
             text = form.sub(MARK, text)
     return text
+
+
+def _redact_urls(text: str) -> str:
+    """Without what is before an @ in a URL, or behind a question mark."""
+    if "://" in text and ("@" in text or "?" in text):
+        text = _URL_USER.sub(rf"\1{MARK}@", text)
+        text = _URL_QUERY.sub(rf"\1?{MARK}", text)
+    return text
+
+
+def _redact_named(text: str) -> str:
+    """Without values of names that say secret."""
+    text = _QUOTED.sub(_without_quoted, text)
+    text = _PLAIN.sub(_without_value, text)
+    text = _OPTION.sub(rf"\1\2{MARK}", text)
+    return _NETRC.sub(rf"\1\2{MARK}", text)
 
 
 def redact_document(value: Any) -> Any:

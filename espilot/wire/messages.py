@@ -132,7 +132,8 @@ class Serve:
 
     `mode`: `serve` hand out and take outcomes; `outcomes` take outcomes, answer no request;
     `no-more` take outcomes, answer every request with *no more* (`reason`); `settle` the payload
-    is reaped: drain until silent, then its sent ranges become ready (suspects with reason `crash`).
+    is reaped: drain until silent, then its sent ranges become ready (suspects with reason `crash`;
+    `killed` is any other end that was not by exit code 0).
     """
 
     TYPE: ClassVar[str] = "serve"
@@ -149,7 +150,8 @@ class Work:
     `fetch`: ask for ranges; `jobs`: take a further job after this one; `payload_over`: the payload
     of the current job will not run again, settle the job; `code` and `diag`: why the job ends, if
     it is not its natural end; `drained`: only if no range was finished; `hurry_s`: no call may take
-    longer, 0 as usual; `over`: why never again a job is taken, or nothing.
+    longer, 0 as usual; `over`: why never again a job is taken, or nothing; `final_by`: monotonic
+    time at which the final update waits for no log archive any more, 0 for none.
     """
 
     TYPE: ClassVar[str] = "work"
@@ -162,6 +164,7 @@ class Work:
     over: str = ""
     drained: bool = False
     hurry_s: float = 0.0
+    final_by: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

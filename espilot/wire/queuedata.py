@@ -20,7 +20,7 @@ RENAMED = {
     "es_stageout_gap": "zip_time_gap",
 }
 """Names as this module uses them, and how older data call them."""
-ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl")
+ACTIVITIES = ("es_events", "es_failover", "pw", "es_events_read", "pl", "pls")
 SCHEMES = ("s3", "davs", "https", "root", "file")
 """Ways to a storage, the best first."""
 _LIMIT = 16 * 2**20

@@ -36,6 +36,7 @@ from espilot.workers.foreign_jobs import ForeignJobs
 from espilot.workers.heartbeat import Heartbeat
 from espilot.workers.inputs import input_places
 from espilot.workers.job_files import find_outcome, forget_job, last_word, with_pfn
+from espilot.workers.log_wait import LogWait, with_log
 from espilot.workers.resumed_job import ResumedJob
 from espilot.workers.server_access import ServerAccess
 from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
@@ -68,6 +69,7 @@ class EventServerWorker:
         self._task_over: TaskOver | None = None
         self._final: JobUpdate | None = None
         self._heart = Heartbeat(child, self.calls, announce=self.announce, beat_soon=self._beat)
+        self._log_wait = LogWait(child, self.step)
         self._resumed = self._find_resumed()
         child.on(Work, self.direct)
         child.on_bell(self.step)
@@ -237,8 +239,11 @@ class EventServerWorker:
         assert self.record is not None
         job = self.record.job
         if self._final is None:
+            fate = self._log_wait.fate_of(job, work)
+            if fate is None:
+                return
             tally = self._tally()
-            final = last_word(self.child, job, tally, work)
+            final = with_log(last_word(self.child, job, tally, work), job, fate)
             self._final = self._heart.complete(self.record, final, tally)
         update = self._final
         self._updates.call(

@@ -57,7 +57,8 @@ class Heartbeat:
     def begin(self) -> dict[str, Any]:
         """Facts to keep with a job that begins."""
         self._debug, self._answer, self._asked = False, "", ()
-        return {"began": time.time(), "used": dict(self._used)}
+        epoch = self._child.queue.epoch()
+        return {"began": time.time(), "used": dict(self._used), "epoch": epoch}
 
     def period_s(self, job: Job) -> float:
         """Seconds until the next update."""

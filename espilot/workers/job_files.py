@@ -32,7 +32,7 @@ def last_word(child: Child, job: Job, tally: Tally, work: Work) -> JobUpdate:
 
 def forget_job(context: Context) -> None:
     """The server has the last word on the job."""
-    for path in (context.outcome_file, context.job_file):
+    for path in (context.outcome_file, context.log_fate_file, context.job_file):
         path.unlink(missing_ok=True)
 
 

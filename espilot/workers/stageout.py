@@ -34,6 +34,7 @@ from espilot.pipeline.packing import Packing, ends, flush_wanted
 from espilot.wire.messages import Ship, StorageHealth
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
+from espilot.workers.event_log import EventLog
 from espilot.workers.storages import open_storages
 from espilot.workers.telling import tell_dropped, tell_packed, tell_staged
 
@@ -57,7 +58,7 @@ class StageoutWorker:
     def __init__(self, child: Child) -> None:
         self.child = child
         self._config = child.settings.stageout
-        self.calls = Calls(child.loop, threads=self._config.parallel + 1)
+        self.calls = Calls(child.loop, threads=self._config.parallel + 2)
         self.storages = open_storages(child.settings, child.context.storage, child.context.jobdir)
         self._choice = StorageChoice(
             tuple(self.storages),
@@ -83,6 +84,7 @@ class StageoutWorker:
         self._trouble = StorageTrouble(
             give_up_after=self._config.give_up_after, storage_wait_s=self._config.storage_wait_s
         )
+        self.logs = EventLog(child, self.calls)
         self._remove_debris()
         self._pack_rate, self._upload_rate = Rate(), Rate()
         child.on(Ship, self._hasten)
@@ -98,6 +100,7 @@ class StageoutWorker:
         self._upload()
         self._clean()
         self._handle_trouble(TimePassed())
+        self.logs.look(record, hurried=self._hastened, healthy=self._told == "ok")
 
     def _weigh(self) -> tuple[int, bool]:
         """Bytes of the archives that wait for the storage; whether what waits is too much."""
@@ -300,5 +303,6 @@ def serve(child: Child) -> None:
     worker = StageoutWorker(child)
     child.run()
     worker.calls.close()
+    worker.logs.close()
     for storage in worker.storages.values():
         storage.close()

@@ -57,6 +57,15 @@ def storages_for(
     return {name: opened[name] for name in dict.fromkeys([*first, *opened])}
 
 
+def storages_of(settings: Settings, directory: Path, activity: str) -> dict[str, Storage]:
+    """The storages of an activity alone, by the name of their endpoint."""
+    return {
+        name: _open(name, config, settings, directory)
+        for name, config in settings.endpoints.items()
+        if activity in config.activities and config.url
+    }
+
+
 def _endpoint_at(url: str, opened: dict[str, Storage], settings: Settings) -> str:
     """Name the endpoint that a URL means."""
     if MAIN in settings.endpoints:

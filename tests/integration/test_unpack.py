@@ -12,7 +12,9 @@ import pytest
 
 from espilot.adapters.archive import Allowance, unpack
 from espilot.adapters.archive.logs import is_log, pack_logs
+from espilot.adapters.storage.contract import adler32_of
 from espilot.errors import InputError
+from espilot.view.redaction import redact
 
 
 def allowance(size_bytes: int = 10**6, files: int = 100) -> Allowance:
@@ -177,7 +179,8 @@ def test_log_archive(tmp_path: Path) -> None:
     os.mkfifo(payload / "fifo")
     (tmp_path / "pilot.log").write_text("pilot")
     target = tmp_path / "log.tgz"
-    pack_logs(target, "job-1", [payload], leave_out={"in.dat"}, files=[tmp_path / "pilot.log"])
+    facts = pack_logs(target, "job-1", [tmp_path / "pilot.log", payload], leave_out={"in.dat"})
+    assert facts == (target.stat().st_size, adler32_of(target.read_bytes()))
     with tarfile.open(target) as tar:
         names = sorted(tar.getnames())
         stdout = tar.extractfile("job-1/payload-1/payload.stdout")
@@ -186,3 +189,50 @@ def test_log_archive(tmp_path: Path) -> None:
         "job-1/payload-1/payload.stdout", "job-1/payload-1/sub/log.Sim", "job-1/pilot.log",
     ]  # fmt: skip
     assert not is_log("core") and is_log("core_count.txt")
+    assert not is_log("out.17-4700-9-1-10", {"out"}) and is_log("out.log", {"out"})
+
+
+def test_log_archive_is_bounded_and_clean(tmp_path: Path) -> None:
+    """All files together stay below the limit; of a long one head and tail; secrets are gone.
+
+    Also those in a block of lines, and what is no text is left out.
+    """
+    payload = tmp_path / "payload-1"
+    payload.mkdir()
+    key = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQ\n" * 3000 + "-----END PRIVATE KEY-----\n"
+    (payload / "a.log").write_text("first\n" + key + "password=hunter22\nlast\n")
+    (payload / "b.bin").write_bytes(b"\0\1\2")
+    (payload / "c.log").write_text("".join(f"line {n}\n" for n in range(200_000)))
+    (payload / "d.log").write_text("no room is left\n")
+    target = tmp_path / "log.tgz"
+    pack_logs(target, "top", [payload], clean=redact, limit_bytes=200_000)
+    with tarfile.open(target) as tar:
+        texts = {
+            member.name.rpartition("/")[2]: file.read().decode()
+            for member in tar.getmembers() if (file := tar.extractfile(member)) is not None
+        }  # fmt: skip
+    assert sorted(texts) == ["a.log", "c.log"]
+    assert "MIIEvQ" not in texts["a.log"] and "hunter22" not in texts["a.log"]
+    assert texts["a.log"].startswith("first\n") and texts["a.log"].endswith("last\n")
+    assert texts["c.log"].startswith("line 0\n") and texts["c.log"].endswith("line 199999\n")
+    assert "bytes left out" in texts["c.log"] and len(texts["c.log"]) < 200_000
+
+
+def test_log_that_grows_and_shrinks_while_packed(tmp_path: Path) -> None:
+    """A file that grows is packed as it was when it was opened; what is not there does no harm."""
+    payload = tmp_path / "payload-1"
+    payload.mkdir()
+    for name in ("grows", "shrinks"):
+        (payload / name).write_text("x" * 99 + "\n" + "y" * 99 + "\n")
+
+    def clean(text: str) -> str:
+        with (payload / "grows").open("a") as file:
+            file.write("more\n" * 1000)
+        os.truncate(payload / "shrinks", 100)
+        return text
+
+    target = tmp_path / "log.tgz"
+    pack_logs(target, "top", [payload, tmp_path / "nothing"], clean=clean)
+    with tarfile.open(target) as tar:
+        sizes = {member.name: member.size for member in tar.getmembers()}
+    assert sizes == {"top/payload-1/grows": 200, "top/payload-1/shrinks": 100}

@@ -24,10 +24,11 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "model": (),
     "errors": (),
     "ports": NOUNS,
-    "config": ("sections", *NOUNS),
+    "config": ("sections", "task_section", *NOUNS),
     "sections": (),
+    "task_section": ("sections",),
     "config_origin": ("config", *NOUNS),
-    "queue_layer": ("config_origin", "wire.queuedata", *NOUNS),
+    "queue_layer": ("config", "config_origin", "wire.queuedata", *NOUNS),
     "config_files": ("config", "config_origin", *NOUNS),
     "core": ("core", "config", *NOUNS),
     "wire": ("wire", *NOUNS),
@@ -36,18 +37,19 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "adapters": ("ports", "wire", *NOUNS),
     "workers": (
         "workers", "pipeline", "adapters", "queue", "ports", "core", "wire", "server", "config",
-        "logs", *NOUNS,
+        "logs", "view.redaction", *NOUNS,
     ),
     "supervisor": (
         "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "logs", "view",
-        "workers.access_point", "workers.context", "workers.inputs", "workers.local_task",
+        "workers.access_point", "workers.context", "workers.inputs", "workers.known_secrets",
+        "workers.local_task",
         "payload.template", *NOUNS,
     ),
     # One job that is not of events, beside its payload; started like a payload.
     "executors": (
         "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
         "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.inputs",
-        "workers.storages", *NOUNS,
+        "workers.job_log", "workers.shipping", *NOUNS,
     ),
     "server": ("server", "wire", *NOUNS),
     "payload": (
@@ -106,6 +108,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "psutil": ("adapters.proctree", "adapters.process", "supervisor.monitor"),
     "prometheus_client": ("view.metrics", "supervisor.exporter"),
     "boto3": ("adapters.storage",),
+    "isal": ("adapters.archive", "adapters.storage"),
     "botocore": ("adapters.storage",),
 }
 """Who may import each foreign package."""

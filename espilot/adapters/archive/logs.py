@@ -1,43 +1,67 @@
-"""The log archive of a job: what a person wants to see when it went wrong, as one tar.gz."""
+"""The log archive of a job: what a person wants to see when it went wrong, as one tar.gz.
+
+Only text is packed, and it is cleaned on its way: log archives are read by many. What a payload may
+leave in its directory (links, pipes, endless files) costs neither time nor space beyond the limit.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import IO
 
 from espilot.errors import LocalError
 
-FILE_BYTES = 2 * 2**30
-"""Of a longer file only the end is packed."""
+LIMIT_BYTES = 64 * 2**20
+"""Of all files together, before compression."""
+HEAD_BYTES = 2**18
+"""Of a file that is cut, so much of its beginning stays."""
+BLOCK_BYTES = 2**14
+"""Cleaning holds the interpreter for one block at a time."""
+_HELD_BYTES = 2**16
+_SNIFFED_BYTES = 4096
 _MOST_FILES = 10_000
 _NOT_LOGS = (".py", ".pyc", ".tar", ".a", ".so")
+_RANGE_ID = re.compile(r"[0-9]+-[0-9]+-[0-9]+-[0-9]+-[0-9]+")
+_BEGIN, _END = b"-----BEGIN ", b"-----END "
+
+Clean = Callable[[str], str]
 
 
 def pack_logs(
     target: Path,
     top: str,
-    directories: Collection[Path],
+    sources: Collection[Path],
     *,
     leave_out: Collection[str] = (),
-    files: Collection[Path] = (),
-) -> None:
-    """Pack `files`, and the logs in the directories, below a directory `top` in `target`.
+    clean: Clean = str,
+    limit_bytes: int = LIMIT_BYTES,
+) -> tuple[int, str]:
+    """Pack files, and the logs in directories, below a directory `top`; size and adler32.
 
-    Left out are names in `leave_out` (inputs and outputs), ROOT files, programs, cores and links.
-    What grows or goes away meanwhile is packed as far as it is there. LocalError: this disk.
+    Left out are names in `leave_out` (inputs and outputs, also with a range id behind), ROOT files,
+    programs, cores, links and what is no text. `clean` gets the text block by block, each of whole
+    lines. Sources come in the given order until there are `limit_bytes`; of a file that is longer
+    than what is left, head and tail. What grows or goes away meanwhile is packed as far as it is
+    there.
+    LocalError: this disk.
     """
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         with tarfile.open(temporary, "w:gz", compresslevel=5) as tar:
-            for path in files:
-                _add(tar, path, f"{top}/{path.name}")
-            for directory in directories:
-                for path in _walk(directory, lambda name: is_log(name, leave_out)):
-                    _add(tar, path, f"{top}/{directory.name}/{path.relative_to(directory)}")
+            logs = _Logs(tar, clean, limit_bytes, scratch=target.parent)
+            for source in sources:
+                logs.add(source, f"{top}/{source.name}")
+                for path in _walk(source, lambda name: is_log(name, leave_out)):
+                    logs.add(path, f"{top}/{source.name}/{path.relative_to(source)}")
         temporary.replace(target)
+        return _sum_up(target)
     except OSError as error:
         raise LocalError(f"cannot write the log archive {target}: {error.strerror}") from error
     finally:
@@ -47,42 +71,103 @@ def pack_logs(
 def is_log(name: str, leave_out: Collection[str] = ()) -> bool:
     """Whether a file of this name belongs into a log archive."""
     root_file = ".root" in name or name.startswith("core.") or name == "core"
-    return not (name in leave_out or root_file or name.endswith(_NOT_LOGS))
+    of_range = any(name.startswith(f"{each}.") and _RANGE_ID.search(name) for each in leave_out)
+    return not (name in leave_out or of_range or root_file or name.endswith(_NOT_LOGS))
 
 
 def _walk(directory: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    left = _MOST_FILES
-    for parent, _, names in os.walk(directory):
+    for parent, below, names in os.walk(directory):
+        below.sort()
         for name in sorted(names):
-            if left and wanted(name):
-                left -= 1
+            if wanted(name):
                 yield Path(parent, name)
 
 
-def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
-    """Add one regular file; one that cannot be read is passed over."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return
-    with open(fd, "rb") as file:  # noqa: PTH123
+class _Logs:
+    """Adds files to a tar, up to a number of bytes. `scratch` is a directory for one at a time."""
+
+    def __init__(
+        self, tar: tarfile.TarFile, clean: Clean, limit_bytes: int, *, scratch: Path
+    ) -> None:
+        self._tar = tar
+        self._clean = clean
+        self._scratch = scratch
+        self._left_bytes = limit_bytes
+        self._left_files = _MOST_FILES
+
+    def add(self, path: Path, name: str) -> None:
+        """Add one regular file of text; one that cannot be read is passed over."""
+        if self._left_bytes <= 0 or self._left_files <= 0:
+            return
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
             return
-        file.seek(max(0, status.st_size - FILE_BYTES))
-        info = tarfile.TarInfo(name)
-        info.size = min(status.st_size, FILE_BYTES)
-        info.mtime = int(status.st_mtime)
-        tar.addfile(info, _Padded(file))
+        with open(fd, "rb") as file:  # noqa: PTH123
+            if _is_text(file):
+                self._left_files -= 1
+                self._add_text(file, tarfile.TarInfo(name), status)
+
+    def _add_text(self, file: IO[bytes], info: tarfile.TarInfo, status: os.stat_result) -> None:
+        with tempfile.TemporaryFile(dir=self._scratch) as cleaned:
+            for piece in self._pieces(file, status.st_size):
+                for block in _blocks(piece):
+                    cleaned.write(self._clean(block.decode("utf-8", "replace")).encode())
+            info.size, info.mtime = cleaned.tell(), int(status.st_mtime)
+            cleaned.seek(0)
+            self._tar.addfile(info, cleaned)
+
+    def _pieces(self, file: IO[bytes], size_bytes: int) -> Iterator[Iterator[bytes]]:
+        """The lines of a file, or of its head and tail."""
+        room_bytes = self._left_bytes
+        if size_bytes <= room_bytes:
+            yield self._lines(file, size_bytes)
+            return
+        head_bytes = min(HEAD_BYTES, room_bytes // 4)
+        tail_bytes = room_bytes - head_bytes
+        yield (line for line in self._lines(file, head_bytes) if line.endswith(b"\n"))
+        yield iter([f"\n... {size_bytes - room_bytes} bytes left out ...\n".encode()])
+        file.seek(size_bytes - tail_bytes)
+        # A line that begins in the gap may be half a secret, which no rule would know.
+        file.readline(tail_bytes)
+        yield self._lines(file, size_bytes - file.tell())
+        self._left_bytes = 0
+
+    def _lines(self, file: IO[bytes], size_bytes: int) -> Iterator[bytes]:
+        """Lines, long ones in parts, up to a number of bytes in all; the last may end anywhere."""
+        while size_bytes > 0 and (line := file.readline(min(size_bytes, _HELD_BYTES))):
+            size_bytes -= len(line)
+            self._left_bytes -= len(line)
+            yield line
 
 
-class _Padded:
-    """A file that may become shorter while it is read; what was announced is filled up."""
+def _is_text(file: IO[bytes]) -> bool:
+    is_text = b"\0" not in file.read(_SNIFFED_BYTES)
+    file.seek(0)
+    return is_text
 
-    def __init__(self, file: object) -> None:
-        self._file = file
 
-    def read(self, size: int = -1) -> bytes:
-        """As many bytes as asked for."""
-        data: bytes = self._file.read(size)  # type: ignore[attr-defined]
-        return data.ljust(size, b"\0") if size > 0 else data
+def _blocks(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines in blocks; one that holds the beginning of a key also holds its end."""
+    block, size_bytes, inside = [], 0, False
+    for line in lines:
+        block.append(line)
+        size_bytes += len(line)
+        inside = (inside or _BEGIN in line) and _END not in line
+        if size_bytes >= (_HELD_BYTES if inside else BLOCK_BYTES):
+            yield b"".join(block)
+            block, size_bytes = [], 0
+    yield b"".join(block)
+
+
+def _sum_up(path: Path) -> tuple[int, str]:
+    size_bytes, adler = 0, 1
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            adler = zlib.adler32(piece, adler)
+            size_bytes += len(piece)
+    return size_bytes, f"{adler:08x}"
