@@ -17,6 +17,7 @@ MOST_LANES = 64
 MOST_BOXES = 600
 """Of all lanes together, for boxes to be shown; and kept of each."""
 MOST_ARCHIVES = 1000
+MOST_RUNNING = 500
 
 
 @dataclass(slots=True)
@@ -61,6 +62,18 @@ class Lanes:
         lane.failed += how == "x"
         self._history.add_span(f"lane {client}", begin, t)
         return t - begin
+
+    def running(self) -> list[tuple[int, float]]:
+        """Cells in work and since when (Unix s), the longest first: of each client only the range
+        that it has held longest, as others are held ahead."""
+        oldest: dict[int, tuple[float, int]] = {}
+        for cell, (client, sent_at) in self._open.items():
+            oldest[client] = min(oldest.get(client, (sent_at, cell)), (sent_at, cell))
+        found = [
+            (cell, max(sent_at, self._lanes[client].free_at if client in self._lanes else 0.0))
+            for client, (sent_at, cell) in oldest.items()
+        ]
+        return sorted(found, key=lambda each: each[1])[:MOST_RUNNING]
 
     def begin_archive(self, name: str, t: float) -> None:
         """An archive waits for the storage."""

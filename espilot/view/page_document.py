@@ -54,6 +54,7 @@ def document(s: Snapshot, chronicle: Chronicle, log: Sequence[str] = ()) -> Docu
         },
         "cells": letters.decode(),
         "lanes": chronicle.lanes.document(s.taken_at if s.running else chronicle.last_t),
+        "work": work_of(s, chronicle),
         "history": history_of(chronicle),
         "deadline_at": deadline_at(s),
         "stageout": [list(each) for each in stageout_rows(s, chronicle)],
@@ -62,6 +63,16 @@ def document(s: Snapshot, chronicle: Chronicle, log: Sequence[str] = ()) -> Docu
         "tables": [],
         "marks": [[t, kind, printable(text)] for t, kind, text in chronicle.marks],
         "log": [printable(line) for line in log],
+    }
+
+
+def work_of(s: Snapshot, chronicle: Chronicle) -> Document:
+    """What is in work: number on the map and since when (Unix s); `median_s` of the latest."""
+    running = chronicle.lanes.running() if s.running else []
+    median_s = chronicle.median_s
+    return {
+        "median_s": None if median_s is None else round(median_s, 3),
+        "cells": [[cell, round(since, 2)] for cell, since in running],
     }
 
 
@@ -134,7 +145,10 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
 
 def pace_text(rate: float) -> str:
     """Ranges per minute."""
-    return f"{rate * 60:,.0f} /min" if rate * 60 >= 100 else f"{rate * 60:.1f} /min"
+    per_minute = rate * 60
+    if per_minute >= 10_000:
+        return f"{per_minute / 1000:,.1f}k /min"
+    return f"{per_minute:,.0f} /min" if per_minute >= 100 else f"{per_minute:.1f} /min"
 
 
 def tile(label: str, value: str, note: str, level: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from espilot.view.cells import STATES, count_states
 from espilot.view.forecast import Forecast, forecast
 from espilot.view.health import LEVELS, Finding
 from espilot.view.history import History
+from espilot.view.job_lanes import JobLanes
 from espilot.view.page_document import SCHEMA, Document, pace_text, tile
 from espilot.view.wording import duration_text, plural, printable, size_text
 
@@ -26,6 +27,7 @@ class ServerPage:
     def __init__(self, url: str) -> None:
         self.url = url
         self._history = History()
+        self._lanes = JobLanes()
         self._finished: int | None = None
         self._since = 0.0
 
@@ -40,6 +42,7 @@ class ServerPage:
             self._history.add("reported", now, 0.0)
         self._history.add("reported", now, max(0, finished - (self._finished or finished)))
         self._finished = finished
+        self._lanes.take(jobs, now)
         rate = self._rate(now)
         total = sum(task["total"] for task in tasks)
         health = sorted(
@@ -65,6 +68,7 @@ class ServerPage:
                 "counts": count_states(letters.encode()),
             },
             "cells": letters,
+            "lanes": self._lanes.document(self._history.start or now, now),
             "history": self._history_document(now),
             "deadline_at": None,
             "stageout": [

@@ -94,9 +94,12 @@ def test_in_a_browser(db: Path, tmp_path: Path) -> None:
                 await page.wait("document.documentElement.dataset.ready")
                 assert await page.value("document.querySelectorAll('#tables table').length") == 2
                 assert EVIL in await page.value("document.getElementById('tables').innerText")
+                assert await page.value("document.getElementById('lanes').checkVisibility()")
+                key = await page.value("document.getElementById('lanes-key').innerText")
+                assert key.startswith("Each lane is one job")
                 wide = "document.documentElement.scrollWidth - window.innerWidth"
                 assert await page.value(wide) <= 0
-                for hidden in ("lanes-section", "resources-section", "log-section"):
+                for hidden in ("resources-section", "log-section"):
                     assert await page.value(f"document.getElementById('{hidden}').hidden")
             for _ in range(4):
                 await page.press("Tab")

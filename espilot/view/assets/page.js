@@ -51,7 +51,13 @@
   const stateOf = letter => doc.legend.find(each => each.letter === letter.toLowerCase()) || doc.legend[0];
   const ORDER = "ftpdsrwb";               // in a block from safe (below) to waiting (above); failed on top
 
-  function drawCell(pen, x, y, size, letter) {
+  const SLOW = 3;                         // in work for so many medians: framed
+  let inWork = new Map();                // number on the map: elapsed time in medians
+  function readWork() {
+    const work = doc.work, median = work && work.median_s;
+    inWork = new Map(median ? work.cells.map(([at, since]) => [at, Math.max(0, lastTime() - since) / Math.max(median, .001)]) : []);
+  }
+  function drawCell(pen, x, y, size, letter, share) {
     const low = letter.toLowerCase(), tone = stateOf(letter).tone, s = size - Math.max(1, Math.round(size / 10));
     const mid = s / 2, fine = size >= 9;
     pen.fillStyle = pen.strokeStyle = tones[tone];
@@ -62,6 +68,12 @@
     } else if (low === "d") {
       pen.strokeRect(x + .5, y + .5, s - 1, s - 1);
       pen.beginPath(); pen.moveTo(x, y + s); pen.lineTo(x + s, y + s); pen.lineTo(x + s, y); pen.fill();
+    } else if (low === "s" && share !== undefined && fine) {
+      // Fills up from below until it has taken as long as others.
+      pen.globalAlpha = .35; pen.fillRect(x, y, s, s); pen.globalAlpha = 1;
+      const tall = Math.round(s * Math.min(1, share));
+      pen.fillRect(x, y + s - tall, s, tall);
+      if (share >= SLOW) { pen.strokeStyle = tones.risk; pen.lineWidth = 3; pen.strokeRect(x + 1.5, y + 1.5, s - 3, s - 3); }
     } else {
       pen.fillRect(x, y, s, s);
     }
@@ -110,7 +122,7 @@
       if (bottom <= y) break;
     }
     if (lost) {                             // one among hundreds must be seen: a cap with a gap below it
-      const tall = Math.min(h, Math.max(5, h * lost / per));
+      const tall = Math.min(h, Math.max(3.5, 1.5 + h * lost / per));
       pen.fillStyle = tones.card; pen.fillRect(x, y, w, tall);
       pen.fillStyle = tones.lost; pen.fillRect(x, y, w, tall - 1.5);
     }
@@ -138,7 +150,7 @@
     const [pen] = sheet(canvas, rows * boxes.h + 4);
     for (let slot = 0; slot < boxes.slots; slot++) {
       const x = 2 + slot % boxes.columns * boxes.w - (slot % boxes.columns ? 0 : 0), y = 2 + Math.floor(slot / boxes.columns) * boxes.h;
-      if (boxes.per === 1) drawCell(pen, x, y, boxes.w, letterAt(boxes.first + slot));
+      if (boxes.per === 1) drawCell(pen, x, y, boxes.w, letterAt(boxes.first + slot), inWork.get(boxes.first + slot));
       else drawBlock(pen, x, y, boxes.w - 2, boxes.h - 3, boxes.first + slot * boxes.per, Math.min(boxes.per, boxes.n - slot * boxes.per), boxes.per);
     }
     if (document.activeElement === canvas || view.pointed) {
@@ -149,6 +161,7 @@
     const noun = doc.noun || "range";
     let scale = boxes.per === 1 ? `Each cell is one ${noun}` : `Each block is ${count(boxes.per)} ${noun}s, stacked by state`;
     scale += view.block ? `: numbers ${count(boxes.first)} to ${count(boxes.first + boxes.n - 1)} of ${count(total())}. Escape goes back.` : `, in the order of the input. A dark corner: done again.`;
+    if (boxes.per === 1 && inWork.size) scale += ` In work: filled by time, up to the median of ${span(doc.work.median_s)}; framed: ${SLOW} times longer.`;
     if (boxes.per > 1) scale = scale.replace(" A dark corner: done again.", " Hatched: at risk. A cap: some have failed.");
     if (doc.map.beyond) scale += ` ${count(doc.map.beyond)} more are not on the map.`;
     id("map-scale").textContent = scale;
@@ -199,6 +212,8 @@
   function rowText(row) {
     const parts = [`${row.n}: ${row.state}${row.redone ? " (done again)" : ""}`, row.id, events(row)];
     if (row.took_s) parts.push("took " + span(row.took_s));
+    const share = inWork.get(row.n);
+    if (share !== undefined) parts.push(`in work for ${span(share * doc.work.median_s)}, ${share.toFixed(1)} times the median`);
     if (row.client) parts.push("process " + row.client);
     if (row.archive) parts.push(row.archive);
     if (row.diag) parts.push(row.diag);
@@ -299,8 +314,9 @@
   }
   function drawLanes() {
     const d = doc.lanes;
-    show(id("lanes-section"), Boolean(d && d.lanes.length > 1));
-    if (!d || d.lanes.length < 2) return;
+    const jobs = Boolean(d && d.noun === "job"), enough = Boolean(d && d.lanes.length > (jobs ? 0 : 1));
+    show(id("lanes-section"), enough);
+    if (!enough) return;
     const many = d.lanes.length > 24, tall = many ? 11 : 19, canvas = id("lanes");
     const [pen, width] = sheet(canvas, d.lanes.length * tall + 24);
     const left = width < 500 ? 92 : 124, until = Math.max(lastTime() - d.from, 1);
@@ -334,9 +350,9 @@
     if (deadline && deadline <= to) line(pen, x(deadline), d.lanes.length * tall, tones.lost, []);
     const busy = lane => { const since = until || 1; return Math.min(100, Math.round(100 * lane.busy_s / since)) + " %"; };
     const boxed = d.lanes.some(lane => lane.boxes);
-    id("lanes-key").textContent = (boxed ? "Each blue box is one range, each amber one an archive on its way to the storage; pale: now in work; red: failed; grey: waiting for work. "
+    id("lanes-key").textContent = (jobs ? `Each lane is one job, as seen since ${clock(d.from)}; pale: at work now; red: failed. ` : boxed ? "Each blue box is one range, each amber one an archive on its way to the storage; pale: now in work; red: failed; grey: waiting for work. "
       : `Height: how busy in each ${span(d.width_s)}; blue: ranges, amber: archives on their way to the storage. `)
-      + "Dashed lines: payload started or ended, verdicts." + (d.dropped ? ` ${d.dropped} older processes are not shown.` : "");
+      + (jobs ? "" : "Dashed lines: payload started or ended, verdicts.") + (d.dropped ? ` ${d.dropped} older ${jobs ? "jobs" : "processes"} are not shown.` : "");
     canvas.setAttribute("aria-label", "Timeline: " + d.lanes.slice(0, 8).map(lane => `${lane.name} ended ${lane.ended}`).join(", "));
     fill(id("lanes-table").tBodies[0], d.lanes, lanes => lanes.map(lane => {
       const row = make("tr");
@@ -409,6 +425,7 @@
       if (each.remedy) item.append(make("span", each.remedy, { class: "remedy" }));
       return item;
     }));
+    readWork();
     drawLegend(); drawMap(); drawLanes(); drawPace();
     pairs(id("stageout"), id("stageout-section"), doc.stageout);
     pairs(id("facts"), id("facts-section"), doc.facts);
