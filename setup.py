@@ -36,6 +36,7 @@ setup(
         "pyzmq>=25.1",
         "msgpack>=1.0.5",
         "lmdb>=1.4.1",
+        "isal>=1.7",
         "requests>=2.31",
         "ijson>=3.2.3",
         "boto3>=1.36",

@@ -19,10 +19,11 @@ MODULES: Mapping[str, Path] = {
     for path in sorted((ROOT / PACKAGE).rglob("*.py"))
 }
 
-NOUNS = ("model", "errors")
+NOUNS = ("model", "errors", "histogram")
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "model": (),
     "errors": (),
+    "histogram": (),
     "ports": NOUNS,
     "config": ("sections", "task_section", *NOUNS),
     "sections": (),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tarfile
-import zlib
 from dataclasses import dataclass
+
+from isal.isal_zlib import adler32
 
 from espilot.errors import OutputError
 from espilot.model import Output
@@ -79,14 +80,14 @@ class TarWriter:
                 self._flush()
             room = self._view[self._fill : self._fill + min(left, BUFFER_BYTES - self._fill)]
             count = _read(source_fd, room, output)
-            adler = zlib.adler32(room[:count], adler)
+            adler = adler32(room[:count], adler)
             self._fill += count
             left -= count
         return adler
 
     def _put(self, data: bytes) -> None:
         """Append bytes of our own: headers, padding, the end."""
-        self._adler = zlib.adler32(data, self._adler)
+        self._adler = adler32(data, self._adler)
         if self._fill + len(data) > BUFFER_BYTES:
             self._flush()
         self._view[self._fill : self._fill + len(data)] = data
@@ -145,7 +146,7 @@ def checksum(fd: int) -> tuple[int, str]:
     view = memoryview(bytearray(BUFFER_BYTES))
     size_bytes, adler = 0, 1
     while count := os.readv(fd, [view]):
-        adler = zlib.adler32(view[:count], adler)
+        adler = adler32(view[:count], adler)
         size_bytes += count
     return size_bytes, f"{adler:08x}"
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import tarfile
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+
+from isal.isal_zlib import adler32
 
 from espilot.adapters.storage.endpoint import TransferLimits, require_name
 from espilot.adapters.storage.posix import PosixStorage
@@ -79,7 +80,7 @@ class MemberStorage(PosixStorage):
         adler, size_bytes = 1, 0
         with os.fdopen(fd, "wb", buffering=0) as file:
             for piece in pieces:
-                adler, size_bytes = zlib.adler32(piece, adler), size_bytes + len(piece)
+                adler, size_bytes = adler32(piece, adler), size_bytes + len(piece)
                 view = memoryview(piece)
                 while view:
                     view = view[file.write(view) :]
@@ -108,7 +109,7 @@ def _names(source: Path) -> list[str]:
 def _sum_up(fd: int) -> tuple[int, str]:
     adler, size_bytes = 1, 0
     while piece := os.read(fd, _CHUNK_BYTES):
-        adler, size_bytes = zlib.adler32(piece, adler), size_bytes + len(piece)
+        adler, size_bytes = adler32(piece, adler), size_bytes + len(piece)
     return size_bytes, f"{adler:08x}"
 
 

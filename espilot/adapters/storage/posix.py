@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
+
+from isal.isal_zlib import adler32
 
 from espilot.adapters.storage.endpoint import TransferLimits, require_name
 from espilot.adapters.storage.transfer import Watch, opened_source, receive, require_same
@@ -195,7 +196,7 @@ def _checksum(fd: int) -> tuple[int, str]:
     view = memoryview(bytearray(_CHUNK_BYTES))
     size_bytes, adler = 0, 1
     while count := os.preadv(fd, [view], size_bytes):
-        adler = zlib.adler32(view[:count], adler)
+        adler = adler32(view[:count], adler)
         size_bytes += count
     return size_bytes, f"{adler:08x}"
 

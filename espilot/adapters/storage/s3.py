@@ -11,14 +11,16 @@ compares and which costs four times as much.
 
 from __future__ import annotations
 
+import os
 import threading
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+from isal.isal_zlib import adler32
 
 from espilot.adapters.storage.credentials import check_credentials, read_keys
 from espilot.adapters.storage.endpoint import Endpoint, require_name
@@ -143,8 +145,8 @@ class S3Storage:
         return max(wanted, -(-size_bytes // MOST_PARTS))
 
     def _put_at_once(self, file: BinaryIO, upload: _Upload, what: str) -> Crc32 | Md5:
-        data = _read_part(file, upload.size_bytes + 1)
-        found = len(data), f"{zlib.adler32(data):08x}"
+        data = _read_part(file, bytearray(upload.size_bytes + 1))
+        found = len(data), f"{adler32(data):08x}"
         _require_source(what, found, upload)
         client = self._connected()
         crc = Crc32()
@@ -174,14 +176,16 @@ class S3Storage:
             waiting: list[Future[None]] = []
             sink = Summing()
             part_bytes = self._part_bytes(upload.size_bytes)
+            # Fresh memory costs as much as the checksums: a part that was sent leaves its buffer.
+            most = min(self._endpoint.part_threads, -(-upload.size_bytes // part_bytes))
+            buffers = [bytearray(part_bytes) for _ in range(most)]
             try:
-                while data := _read_part(file, part_bytes):
+                while data := _read_part(file, buffers[sums.parts % most]):
                     sink.add(data)
                     checksum = sums.add(data)
                     body, number = WatchedBytes(data, upload.watch), sums.parts
                     waiting.append(self._threads().submit(multipart.send, number, body, checksum))
-                    del data, body
-                    if len(waiting) >= self._endpoint.part_threads:
+                    if len(waiting) == most:
                         waiting.pop(0).result()
                 for future in waiting:
                     future.result()
@@ -258,9 +262,9 @@ def _require_source(what: str, found: tuple[int, str], upload: _Upload) -> None:
     )
 
 
-def _read_part(file: BinaryIO, size_bytes: int) -> bytes:
-    """Read this many bytes, or what is left of the file."""
-    data = file.read(size_bytes)
-    while len(data) < size_bytes and (more := file.read(size_bytes - len(data))):
-        data += more
-    return data
+def _read_part(file: BinaryIO, buffer: bytearray) -> memoryview:
+    """Fill the buffer from the file; returns what was read, less at the end of the file."""
+    view, count = memoryview(buffer), 0
+    while count < len(view) and (more := os.readv(file.fileno(), [view[count:]])):
+        count += more
+    return view[:count]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zlib
 from collections.abc import Mapping
 from typing import Any
+
+from isal.isal_zlib import crc32
 
 
 class Crc32:
@@ -22,16 +23,16 @@ class Crc32:
         """How many were added."""
         return len(self._digests)
 
-    def add(self, data: bytes) -> dict[str, str]:
+    def add(self, data: bytes | memoryview) -> dict[str, str]:
         """Take the next part; returns the argument that its upload needs."""
-        self._digests.append(zlib.crc32(data).to_bytes(4, "big"))
+        self._digests.append(crc32(data).to_bytes(4, "big"))
         return {"ChecksumCRC32": _base64(self._digests[-1])}
 
     def agree(self, answer: Mapping[str, Any]) -> bool:
         """Whether this is what the store says it has."""
         if len(self._digests) == 1 and answer.get("ChecksumCRC32") == _base64(self._digests[0]):
             return True
-        whole = zlib.crc32(b"".join(self._digests)).to_bytes(4, "big")
+        whole = crc32(b"".join(self._digests)).to_bytes(4, "big")
         return bool(answer.get("ChecksumCRC32") == f"{_base64(whole)}-{len(self._digests)}")
 
 
@@ -48,7 +49,7 @@ class Md5:
         """How many were added."""
         return len(self._digests)
 
-    def add(self, data: bytes) -> dict[str, str]:
+    def add(self, data: bytes | memoryview) -> dict[str, str]:
         """Take the next part; returns the argument that its upload needs."""
         self._digests.append(_md5(data))
         return {"ContentMD5": _base64(self._digests[-1])}
@@ -67,7 +68,7 @@ def sums_of(algorithm: str) -> Crc32 | Md5:
     return Crc32() if algorithm == "CRC32" else Md5()
 
 
-def _md5(data: bytes) -> bytes:
+def _md5(data: bytes | memoryview) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 

@@ -6,17 +6,17 @@ time-out of a socket sees when a byte comes now and then.
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import stat
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from isal.isal_zlib import adler32
 
 from espilot.adapters.storage.endpoint import TransferLimits
 from espilot.errors import LocalError, StorageDiffers, StorageFatal, StorageRetryable
@@ -62,16 +62,32 @@ class Watch:
             )
 
 
-class WatchedBytes(io.BytesIO):
-    """Bytes to send, out of memory; may be rewound and sent again."""
+class WatchedBytes:
+    """Bytes to send, out of memory and without a copy; may be rewound and sent again."""
 
-    def __init__(self, data: bytes, watch: Watch) -> None:
-        super().__init__(data)
+    def __init__(self, data: memoryview, watch: Watch) -> None:
+        self._data = data
+        self._at = 0
         self._watch = watch
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def tell(self) -> int:
+        """How many bytes were read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go on from there, as a file does."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
+        self._at = min(max(start + offset, 0), len(self._data))
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> memoryview:
         """Return the next piece, larger than asked for: few large writes are quicker."""
-        piece = super().read(-1 if size is None or size < 0 else max(size, PIECE_BYTES))
+        room = len(self._data) if size is None or size < 0 else max(size, PIECE_BYTES)
+        piece = self._data[self._at : self._at + room]
+        self._at += len(piece)
         self._watch.note(len(piece))
         return piece
 
@@ -117,7 +133,7 @@ class WatchedFile:
         if room > 0 and not piece:
             # The server waits for what was announced.
             raise StorageRetryable("the local file became shorter while it was sent")
-        self._adler = zlib.adler32(piece, self._adler)
+        self._adler = adler32(piece, self._adler)
         self.read_bytes += len(piece)
         self._watch.note(len(piece))
         return piece
@@ -170,9 +186,9 @@ class Summing:
         """Size and adler32 so far."""
         return self.size_bytes, f"{self._adler:08x}"
 
-    def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes | memoryview) -> None:
         """Take the next bytes."""
-        self._adler = zlib.adler32(piece, self._adler)
+        self._adler = adler32(piece, self._adler)
         self.size_bytes += len(piece)
 
 
