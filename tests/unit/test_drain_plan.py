@@ -156,3 +156,13 @@ def test_drain_begins_when_a_new_range_could_not_be_saved() -> None:
     assert plan.run_s == pytest.approx(40.0, abs=5.0)
     assert plan.back == STOCK.ready
     assert lead_s(NOTHING, Pace()) < 10.0
+
+
+def test_final_update_waits_while_there_is_time_for_it() -> None:
+    """For what is not planned it waits until it needs the time itself; without a deadline no end
+    is known."""
+    stock, pace = Stock(payload_alive=False), Pace(update_s=1.0)
+    plan = make_plan(stock, pace, left_s=20.0)
+    assert plan.final_in_s == pytest.approx(20.0 - plan.exit_s - 2 * 1.5)
+    assert make_plan(stock, pace, left_s=1.0).final_in_s == pytest.approx(0.0, abs=0.5)
+    assert make_plan(stock, pace, left_s=None).final_in_s is None

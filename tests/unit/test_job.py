@@ -9,12 +9,14 @@ import pytest
 from espilot.core.job import (
     NO_EVENTS,
     RECOVERABLE,
+    STAGEOUT_FAILED,
     UNKNOWN,
     Event,
     Phase,
     Tally,
     final_update,
     next_phase,
+    without_log,
 )
 from espilot.model import JobUpdate
 
@@ -131,3 +133,21 @@ def test_server_that_ends_a_job_reads_so(fates: Tally) -> None:
 def test_long_reason() -> None:
     """The server takes 256 characters."""
     assert len(update(tally(), 1150, "x" * 1000).pilot_error_diag) == 256
+
+
+@pytest.mark.parametrize(
+    ("fates", "code", "told"),
+    [
+        (tally(finished=10), 0, STAGEOUT_FAILED),
+        (tally(finished=10, failed=2), 0, STAGEOUT_FAILED),
+        (tally(failed=3), 0, UNKNOWN),
+        (tally(finished=3), 1213, 1213),
+    ],
+)
+def test_job_without_its_log_has_failed(fates: Tally, code: int, told: int) -> None:
+    """It names the log where nothing else was wrong; the sub status tells of the ranges still."""
+    before = update(fates, code, "why" if code else "")
+    after = without_log(before, "no storage takes it")
+    assert (after.state, after.pilot_error_code) == ("failed", told)
+    assert ("log archive: no storage" in after.pilot_error_diag) == (told == STAGEOUT_FAILED)
+    assert (after.sub_status, after.events) == (before.sub_status, before.events)
