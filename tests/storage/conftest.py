@@ -23,6 +23,14 @@ def seaweedfs() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def ceph() -> Iterator[Server]:
+    """The object gateway of Ceph, with an empty bucket."""
+    with real_servers.ceph() as server:
+        real_servers.make_bucket(server, BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
 def nginx() -> Iterator[Server]:
     """A web server that takes WebDAV."""
     with real_servers.nginx() as server:

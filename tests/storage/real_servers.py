@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ceph import ceph_gateway
 
 START_S = 60.0
 LOOK_EVERY_S = 0.05
@@ -27,12 +28,12 @@ ACCESS, SECRET = "espilot-test-key", "espilot-test-secret"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs: its addresses by protocol, its data, its process."""
+    """A server that runs: its addresses by protocol, its data, its process where it is one."""
 
     name: str
     directory: Path
     ports: dict[str, int]
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,8 +106,10 @@ def wait_ready(server: Server, is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_S
     while not is_ready():
         log = server.directory / "server.log"
-        assert server.process.poll() is None, f"{server.name} ended:\n{log.read_text()[-3000:]}"
-        assert time.monotonic() < deadline, f"{server.name} not ready:\n{log.read_text()[-3000:]}"
+        text = log.read_text()[-3000:] if log.exists() else ""
+        ended = server.process is not None and server.process.poll() is not None
+        assert not ended, f"{server.name} ended:\n{text}"
+        assert time.monotonic() < deadline, f"{server.name} not ready:\n{text}"
         time.sleep(LOOK_EVERY_S)
 
 
@@ -170,6 +173,20 @@ def seaweedfs(disk: Callable[[Path], AbstractContextManager[None]] = no_disk) ->
             for port in (p + more for p in (master, volume, filer, s3) for more in (0, 10000)):
                 for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
                     left.unlink(missing_ok=True)
+
+
+@contextmanager
+def ceph() -> Iterator[Server]:
+    """The object gateway of Ceph, the store of many sites."""
+    for name in ("ceph-mon", "ceph-osd", "ceph", "radosgw"):
+        require_program(name, "radosgw, ceph-mon, ceph-osd, ceph-common")
+    with server_directory("rgw") as directory:
+        monitor, old_monitor, s3 = free_ports(3)
+        with ceph_gateway(directory, (monitor, old_monitor, s3), ACCESS, SECRET):
+            facts = {"keys": str(keys_file(directory)), "url": f"http://127.0.0.1:{s3}"}
+            server = Server("ceph", directory, {"s3": s3}, None, facts)
+            wait_ready(server, lambda: _makes_bucket(server))
+            yield server
 
 
 def s3_client(server: Server) -> Any:
@@ -329,13 +346,13 @@ def files_below(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-SERVERS = {"seaweedfs": seaweedfs, "nginx": nginx, "xrootd": xrootd}
+SERVERS = {"seaweedfs": seaweedfs, "ceph": ceph, "nginx": nginx, "xrootd": xrootd}
 
 
 def serve(name: str) -> None:
     """Run a server until stdin ends; its addresses are one line of JSON on stdout."""
     with SERVERS[name]() as server:
-        if name == "seaweedfs":
+        if name in ("seaweedfs", "ceph"):
             make_bucket(server, BUCKET)
         said = {"ports": server.ports, "bucket": BUCKET, **server.facts}
         said |= {"access": ACCESS, "secret": SECRET}
