@@ -44,7 +44,7 @@ def document(s: Snapshot, chronicle: Chronicle, log: Sequence[str] = ()) -> Docu
         "title": printable(f"task {s.task}" if s.task else "pilot"),
         "state": {"text": printable(state_text(s)), "level": health[0].level},
         "tiles": list(tiles(s, chronicle, expected)),
-        "forecast": {"text": expected.text, "good": expected.good},
+        "forecast": forecast_document(expected, rate_of(s, chronicle)),
         "health": [asdict(each) for each in health],
         "legend": [asdict(each) for each in STATES],
         "map": {
@@ -80,7 +80,7 @@ def forecast_of(s: Snapshot, chronicle: Chronicle) -> Forecast:
     """By the supervisor's rate, else by the last part of the story."""
     c = s.counts
     safe, lost = c.finished + c.staged, c.failed_total + c.fatal_total + c.failed + c.fatal
-    rate = float(s.rates.get("ranges_per_s") or 0.0) or recent_rate(chronicle)
+    rate = rate_of(s, chronicle)
     if s.running:
         return forecast(
             total=s.total,
@@ -98,6 +98,16 @@ def forecast_of(s: Snapshot, chronicle: Chronicle) -> Forecast:
     return forecast(
         total=s.total, finished=safe, lost=lost, rate=0.0, now=s.taken_at, deadline_in_s=None
     )
+
+
+def forecast_document(expected: Forecast, rate: float) -> Document:
+    """The forecast for the page; `rate` is ranges per second."""
+    return {"text": expected.text, "good": expected.good, "rate": round(rate, 4)}
+
+
+def rate_of(s: Snapshot, chronicle: Chronicle) -> float:
+    """Ranges made per second: as the supervisor says, else by the last part of the story."""
+    return float(s.rates.get("ranges_per_s") or 0.0) or recent_rate(chronicle)
 
 
 def recent_rate(chronicle: Chronicle) -> float:
@@ -128,7 +138,7 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
     yield tile("In work", f"{c.sent:,}", f"{c.ready:,} ready on this node", "note")
     lost = c.failed_total + c.fatal_total + c.failed + c.fatal
     yield tile("Failed", f"{lost:,}", f"{c.released:,} given back", "bad" if lost else "ok")
-    rate = float(s.rates.get("ranges_per_s") or 0.0) or recent_rate(chronicle)
+    rate = rate_of(s, chronicle)
     median_s = chronicle.median_s
     each = f"a range takes {duration_text(median_s)}" if median_s is not None else "no range ended"
     yield tile("Pace", pace_text(rate), f"ranges made; {each}", "note")

@@ -12,7 +12,7 @@ from espilot.view.forecast import Forecast, forecast
 from espilot.view.health import LEVELS, Finding
 from espilot.view.history import History
 from espilot.view.job_lanes import JobLanes
-from espilot.view.page_document import SCHEMA, Document, pace_text, tile
+from espilot.view.page_document import SCHEMA, Document, forecast_document, pace_text, tile
 from espilot.view.wording import duration_text, plural, printable, size_text
 
 Row = Mapping[str, Any]
@@ -59,7 +59,7 @@ class ServerPage:
             "title": "event server",
             "state": {"text": state_text(tasks, jobs), "level": health[0].level},
             "tiles": list(tiles(tasks, jobs, rate)),
-            "forecast": {"text": expected.text, "good": expected.good},
+            "forecast": forecast_document(expected, rate),
             "health": [asdict(each) for each in health],
             "legend": [asdict(each) for each in STATES],
             "map": {

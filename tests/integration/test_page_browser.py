@@ -41,7 +41,7 @@ async def text(page: Page, selector: str) -> str:
 
 async def require_whole(page: Page) -> None:
     """All parts are there and nothing is wider than the window."""
-    for name in ("map", "lanes", "pace", "stageout", "resources", "facts"):
+    for name in ("map", "lanes", "burn", "pace", "stageout", "resources", "facts"):
         assert await page.value(f"document.getElementById('{name}').checkVisibility()"), name
     labels = await page.value("[...document.querySelectorAll('#tiles dt')].map(e => e.innerText)")
     assert labels == LEVELS

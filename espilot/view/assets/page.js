@@ -319,7 +319,8 @@
     if (!enough) return;
     const many = d.lanes.length > 24, tall = many ? 11 : 19, canvas = id("lanes");
     const [pen, width] = sheet(canvas, d.lanes.length * tall + 24);
-    const left = width < 500 ? 92 : 124, until = Math.max(lastTime() - d.from, 1);
+    const longest = Math.max(...d.lanes.map(lane => pen.measureText(lane.name).width));
+    const left = Math.ceil(Math.min(width / 3, longest + 10)), until = Math.max(lastTime() - d.from, 1);
     let to = until;
     const deadline = doc.deadline_at ? doc.deadline_at - d.from : null;
     if (deadline && deadline < until * 2) to = Math.max(to, deadline * 1.01);
@@ -368,24 +369,27 @@
   function drawPace() {
     const d = doc.history;
     const n = d ? Math.max(d.made.length, d.reported.length) : 0;
-    show(id("pace-section"), n > 1);
-    if (n < 2) return;
-    const canvas = id("pace"), high = 150, [pen, width] = sheet(canvas, high + 24), left = 44;
+    const some = n > 1 && (d.made.some(Boolean) || d.reported.some(Boolean));
+    show(id("pace-section"), some);
+    if (!some) return;
+    drawBurn(d);
+    const canvas = id("pace"), high = 80, [pen, width] = sheet(canvas, high + 24), left = 44;
     const span_s = Math.max(n * d.width_s, 1), perMinute = 60 / d.width_s;
-    const most = Math.max(1, ...d.made, ...d.reported) * perMinute;
+    // Reports come in heaps, an archive at a time: where it is known, what was made tells the pace.
+    const bars = d.made.length ? [] : d.reported, most = Math.max(1, ...d.made, ...bars) * perMinute;
     const unit = 10 ** Math.floor(Math.log10(most)), top = [1, 2, 5, 10].map(f => f * unit).find(v => v >= most) || most;
     const x = at => left + at / n * (width - left), y = v => high - v * perMinute / top * (high - 8);
     ticks(pen, d.from, d.from + span_s, left, width, high + 18);
     pen.fillStyle = tones.soft; pen.textAlign = "right";
-    for (const v of [0, top / 2, top]) { const level = high - v / top * (high - 8); pen.fillText(short(v), left - 6, level + 4); pen.globalAlpha = .35; pen.fillRect(left, level, width - left, 1); pen.globalAlpha = 1; }
+    for (const v of [0, top]) { const level = high - v / top * (high - 8); pen.fillText(short(v), left - 6, level + 4); pen.globalAlpha = .35; pen.fillRect(left, level, width - left, 1); pen.globalAlpha = 1; }
     pen.textAlign = "left";
     pen.fillStyle = tones.safe;
-    d.reported.forEach((v, at) => { if (v) pen.fillRect(x(at), y(v), Math.max(1, x(at + 1) - x(at) - .5), high - y(v)); });
+    bars.forEach((v, at) => { if (v) pen.fillRect(x(at), y(v), Math.max(1, x(at + 1) - x(at) - .5), high - y(v)); });
     pen.strokeStyle = tones.work; pen.lineWidth = 2; pen.beginPath();
     d.made.forEach((v, at) => { pen.lineTo((x(at) + x(at + 1)) / 2, y(v)); });
     pen.stroke();
     const made = d.made.reduce((a, b) => a + b, 0), reported = d.reported.reduce((a, b) => a + b, 0);
-    id("pace-key").textContent = `${doc.noun || "range"}s per minute, in bins of ${span(d.width_s)}. ` + (d.made.length ? "Blue line: made; green bars: reported." : "Green bars: finished.");
+    id("pace-key").textContent = `${doc.noun || "range"}s per minute, in bins of ${span(d.width_s)}. ` + (d.made.length ? "Blue line: made." : "Green bars: finished.");
     canvas.setAttribute("aria-label", `Throughput: ${d.made.length ? count(made) + " made, " : ""}${count(reported)} reported in ${span(span_s)}`);
     const every = Math.max(1, Math.ceil(n / 24)), sum = (list, at) => (list || []).slice(at, at + every).reduce((a, b) => a + b, 0);
     fill(id("pace-table").tBodies[0], [every, d], () => {
@@ -397,6 +401,47 @@
       }
       return lines;
     });
+  }
+
+  function drawBurn(d) {
+    // How much is safe and made over time, and where it goes at the present pace.
+    const canvas = id("burn"), high = 150, [pen, width] = sheet(canvas, high + 24), left = 44;
+    const until = Math.max(lastTime() - d.from, 1), all = Math.max(1, total()), expected = doc.forecast || {};
+    const safe = (doc.map.counts.f || 0) + (doc.map.counts.t || 0), reported = d.reported.reduce((a, b) => a + b, 0);
+    const deadline = doc.deadline_at ? Math.max(until, doc.deadline_at - d.from) : null;
+    let end = until;
+    if (doc.running && expected.rate > 0) {
+      end = until + (all - safe) / expected.rate;
+      if (deadline !== null) end = Math.min(end, deadline);
+      end = Math.min(end, Math.max(until * 2.5, until + 10));
+    }
+    let to = end;
+    if (doc.running && deadline !== null && deadline < Math.max(end, until) * 1.5) to = Math.max(to, deadline * 1.01);
+    const x = t => left + t / to * (width - left - 2), y = v => high - Math.min(1, v / all) * (high - 10);
+    ticks(pen, d.from, d.from + to, left, width, high + 18);
+    pen.fillStyle = tones.soft; pen.textAlign = "right";
+    for (const v of [0, all / 2, all]) { pen.fillText(short(v), left - 6, y(v) + 4); pen.globalAlpha = .35; pen.fillRect(left, y(v), width - left, 1); pen.globalAlpha = 1; }
+    pen.textAlign = "left";
+    const before = Math.max(0, safe - reported);
+    const path = (list, base) => {
+      let sum = base;
+      pen.lineTo(x(0), y(sum));
+      list.forEach((v, at) => { const t = (at + 1) * d.width_s; if (at * d.width_s <= until) { sum += v; pen.lineTo(x(Math.min(t, until)), y(sum)); } });
+      pen.lineTo(x(until), y(sum));
+    };
+    pen.fillStyle = tones.safe; pen.globalAlpha = .8; pen.beginPath(); pen.moveTo(x(0), high); path(d.reported, before); pen.lineTo(x(until), high); pen.fill(); pen.globalAlpha = 1;
+    if (d.made.length) { pen.strokeStyle = tones.work; pen.lineWidth = 2; pen.beginPath(); path(d.made, before); pen.stroke(); }
+    const ahead = end > until, reach = Math.min(all, safe + (expected.rate || 0) * (end - until));
+    if (ahead) {
+      pen.strokeStyle = tones.soft; pen.lineWidth = 2; pen.setLineDash([5, 4]);
+      pen.beginPath(); pen.moveTo(x(until), y(safe)); pen.lineTo(x(end), y(reach)); pen.stroke(); pen.setLineDash([]);
+      line(pen, x(until), high, tones.mark, []);
+    }
+    if (deadline !== null && doc.running && deadline <= to) line(pen, x(deadline), high, tones.lost, []);
+    const noun = doc.noun || "range";
+    id("burn-key").textContent = `${noun}s over time. Green: safe and reported.` + (d.made.length ? " Blue line: made." : "")
+      + (ahead ? " Dashed: at the present pace." : "") + (deadline !== null && doc.running && deadline <= to ? " Red line: the deadline." : "");
+    canvas.setAttribute("aria-label", `${count(safe)} of ${count(all)} ${noun}s are safe. ${expected.text || ""}`);
   }
 
   // ---- all of it ------------------------------------------------------------------------------
