@@ -20,6 +20,7 @@ from botocore.credentials import InstanceMetadataProvider
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import InstanceMetadataFetcher
 
+from espilot.adapters.storage.authorities import Bundle
 from espilot.adapters.storage.credentials import INSTANCE, Keys
 from espilot.adapters.storage.endpoint import Endpoint
 from espilot.adapters.storage.s3_address import Address
@@ -54,7 +55,8 @@ class S3Client:
         self.knows_crc32 = False
         """Whether the store has shown that it compares a CRC32."""
         self._bucket = address.bucket
-        self._client = _make_client(endpoint, address, keys)
+        self._authorities = Bundle(endpoint.ca_file)
+        self._client = _make_client(endpoint, address, keys, self._authorities.path)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Do one operation on the bucket."""
@@ -64,6 +66,7 @@ class S3Client:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._authorities.close()
 
     def abort_leftovers(self, key: str) -> None:
         """Abort what a killed upload of the same name began: its parts cost space for ever."""
@@ -191,7 +194,7 @@ def _printable(text: str) -> str:
     return text[:60] if text.isascii() and text.isprintable() else "?"
 
 
-def _make_client(endpoint: Endpoint, address: Address, keys: Keys | None) -> Any:
+def _make_client(endpoint: Endpoint, address: Address, keys: Keys | None, ca_file: str) -> Any:
     """Make boto3's client."""
     session = botocore.session.Session()
     # Not even the files of the user's home: what counts is in our own settings.
@@ -216,7 +219,7 @@ def _make_client(endpoint: Endpoint, address: Address, keys: Keys | None) -> Any
         "s3",
         endpoint_url=address.endpoint_url or None,
         region_name=endpoint.region,
-        verify=endpoint.ca_file or True,
+        verify=ca_file or True,
         config=_config(endpoint, address, anonymous=keys is None and not instance),
         **arguments,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from espilot.adapters.storage.authorities import require_authorities
 from espilot.adapters.storage.credentials import (
     check_credentials,
     is_certificate,
@@ -230,6 +231,7 @@ class WebdavStorage:
 
         if self._session is None:
             limits = self._endpoint.limits
+            require_authorities(self._endpoint.ca_file)
             self._session = DavSession(
                 limits, ca_file=self._endpoint.ca_file, proxy=self._endpoint.proxy
             )
