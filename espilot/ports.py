@@ -63,6 +63,10 @@ class EventServer(Protocol):
         """Send a heartbeat or the final update; returns the command (`""` when there is none)."""
         ...
 
+    def update_worker(self, state: str) -> None:
+        """Tell that this worker of a Harvester has `started` or `finished`."""
+        ...
+
     def task_status(self, task_id: int) -> TaskStatus:
         """The state of a task; only the built-in server has it."""
         ...

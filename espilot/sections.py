@@ -176,7 +176,7 @@ class EndpointConfig:
     credentials: str = setting(
         "",
         "File (mode 600) with keys, token or proxy; or env:S3_ACCESS_KEY,S3_SECRET_KEY with names "
-        "of environment variables; or instance.",
+        "of environment variables; or instance, the rights of the machine; or instance:URL.",
     )
     profile: str = setting("default", "For S3: section of the file.")
     ca_file: str = setting("", "File or directory of accepted certificate authorities.")
@@ -339,6 +339,9 @@ class IdentityConfig:
     scheduler_id: str = setting("", "Name of the scheduler that sent the pilot.")
     harvester_id: str = setting("", "Name of the Harvester that sent the pilot.")
     worker_id: int = setting(0, "Number of the pilot at its Harvester; 0: it has none.")
+    tell_worker: bool = setting(
+        True, "With both known, the server is told when the worker starts and ends."
+    )
 
 
 @dataclass(frozen=True, slots=True)

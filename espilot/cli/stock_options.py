@@ -91,6 +91,7 @@ HONOURED = """
 --output-dir text storage element: a directory or a URL
 --es-executor-type text generic
 --stageout-attempts int tries of one upload
+-k/--noworkerpilotstatusupdate flag the server is not told of the worker's start and end
 --exit-on-drain text exit code of a clean end after a signal: 0, or `stock` for the signal's
 --exit-report text file with the exit report (default: espilot-exit.json)
 --config text settings file
@@ -108,7 +109,6 @@ ACCEPTED = """
 --harvester-datadir text it is the directory of -z
 --queuedata-url text queue data are read from queuedata.json in the work directory
 -d/--debug flag the log in the work directory has everything
--k/--noworkerpilotstatusupdate flag the worker's state is never told
 --pilot-user text experiment plug-in
 -L/--leasetime int lease of a stager
 -t/--noproxyverification flag proxy checks

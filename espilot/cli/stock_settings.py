@@ -126,6 +126,9 @@ def option_layers(
             layers.append(Layer(f"option {command.given[name]}", nest({setting: value})))
     longest_s = queue.max_time_s if queue is not None else 0
     layers = [each for each in layers if not _is_longer(each, longest_s)]
+    if command.get("noworkerpilotstatusupdate"):
+        layers.append(Layer(f"option {command.given['noworkerpilotstatusupdate']}",
+                            {"identity": {"tell_worker": False}}))  # fmt: skip
     if command.get("es-executor-type"):
         executor = str(command.get("es-executor-type"))
         layers.append(Layer("option --es-executor-type", {"payload": {"executor": executor}}))

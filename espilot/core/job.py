@@ -6,11 +6,12 @@ may follow the final update, so ENDING waits until nothing of the job is live.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
-from espilot.model import JobUpdate
+from espilot.model import Counts, JobUpdate
 
 
 class Phase(StrEnum):
@@ -80,6 +81,17 @@ class Tally:
     def received(self) -> int:
         """All ranges that the server handed out."""
         return self.finished + self.failed + self.fatal + self.released
+
+
+def tally_since(counts: Counts, before: Mapping[str, int]) -> Tally:
+    """The fates since the counts `before`."""
+    return Tally(
+        finished=counts.finished - before["finished"],
+        failed=counts.failed_total - before["failed_total"],
+        fatal=counts.fatal_total - before["fatal_total"],
+        released=counts.released - before["released"],
+        events=counts.events - before["events"],
+    )
 
 
 def final_update(

@@ -27,6 +27,7 @@ from espilot.wire.panda_v1 import JOB_STATES, Kind
 Values = Mapping[str, str]
 _LOG = logging.getLogger(__name__)
 _DEFAULT_RANGES, _UNREADABLE_RANGES = 10, 8
+_NO_WORKER_STATE = "the status of a worker is started or finished"
 _NO_JOBS = "no jobs in PanDA"
 
 
@@ -177,6 +178,17 @@ class LegacyApi:
         n = self._store.count_ready(wanted.get("job_id", 0), wanted.get("jobset_id", 0))
         return legacy_answers.code(legacy.SUCCESS, nEventRanges=n)
 
+    def update_worker(self, values: Values) -> LegacyAnswer:
+        """`updateWorkerPilotStatus`: an unknown state is answered with a sentence."""
+        if values["status"] not in panda_v1.WORKER_STATES:
+            if self._quirks.legacy_plain_sentences:
+                return LegacyAnswer(text=_NO_WORKER_STATE)
+            return legacy_answers.code(legacy.FAILED)
+        if not _is_number(values["worker_id"]):
+            return legacy_answers.code(legacy.FAILED)
+        self._store.update_worker(values, self._now())
+        return legacy_answers.code(legacy.SUCCESS)
+
     def range_statuses(self, values: Values) -> LegacyAnswer:
         """`get_events_status`: a bare object, or null."""
         try:
@@ -241,5 +253,6 @@ _FUNCTIONS: Mapping[str, Callable[[LegacyApi, Values], LegacyAnswer]] = MappingP
         "updateEventRanges": LegacyApi.update_ranges,
         "checkEventsAvailability": LegacyApi.check_events,
         "get_events_status": LegacyApi.range_statuses,
+        "updateWorkerPilotStatus": LegacyApi.update_worker,
     }
 )

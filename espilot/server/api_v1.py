@@ -115,6 +115,7 @@ class Api:
 
     def update_worker(self, values: Values) -> Answer:
         """`pilot/update_worker_status`: success even when there is no such worker."""
+        self._store.update_worker(values, self._now())
         return answers.succeed(None)
 
     def count_ranges(self, values: Values) -> Answer:

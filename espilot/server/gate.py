@@ -177,7 +177,8 @@ class Gate:
     def _refuse_role(self, method: Method) -> LegacyAnswer | None:
         if self._quirks.caller_role != "user" or method.name in _LEGACY_NO_ROLE:
             return None
-        if "event/" in method.function and self._quirks.legacy_plain_sentences:
+        bare = method.function.startswith(("event/", "pilot/update_worker"))
+        if bare and self._quirks.legacy_plain_sentences:
             return LegacyAnswer(text=_SENTENCE)
         return legacy_answers.code(60, "no production/pilot role in VOMS FQANs or non pilot owner")
 

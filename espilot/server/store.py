@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from espilot.model import ArchiveFacts
-from espilot.server import job_end, job_updates, jobs, merge_inputs, ranges, tally, tasks
+from espilot.server import (
+    job_end,
+    job_updates,
+    jobs,
+    merge_inputs,
+    ranges,
+    tally,
+    tasks,
+    worker_states,
+)
 from espilot.server.options import ServerOptions
 from espilot.server.schema import open_database, transaction
 from espilot.server.tasks import NewTask
@@ -134,6 +143,16 @@ class Store:
     def job_commands(self, job_ids: list[int]) -> list[dict[str, Any]]:
         """Status and command of jobs; an unknown one is to be killed."""
         return jobs.commands(self._db, job_ids)
+
+    def update_worker(self, told: Mapping[str, Any], now: float) -> None:
+        """Note the state of a Harvester's worker."""
+        with transaction(self._db) as db:
+            worker_states.note(db, told, now)
+
+    def worker_states(self) -> dict[tuple[str, str], str]:
+        """What workers last said, by Harvester and worker."""
+        with transaction(self._db) as db:
+            return worker_states.states(db)
 
     def check(self, task_id: int) -> None:
         """Prove that the running counts are those of the rows. Errors: `AssertionError`."""

@@ -81,6 +81,10 @@ class Dialect(Protocol):
         """A heartbeat or the final update; None: it was not taken, for its metadata."""
         ...
 
+    def update_worker(self, pilot: Pilot, state: str) -> Exchange[None]:
+        """Tell that this worker of a Harvester has `started` or `finished`."""
+        ...
+
 
 class V1:
     """The dialect below `/api/v1/`."""
@@ -121,6 +125,10 @@ class V1:
     def update_job(self, job: Job, update: JobUpdate, pilot: Pilot) -> Exchange[str | None]:
         parameters = panda_v1.update_job_parameters(job, update, pilot)
         return Exchange(v1_request(panda_v1.UPDATE_JOB, parameters), panda_v1_answers.read_command)
+
+    def update_worker(self, pilot: Pilot, state: str) -> Exchange[None]:
+        parameters = panda_v1.update_worker_parameters(pilot, state)
+        return Exchange(v1_request(panda_v1.UPDATE_WORKER, parameters), panda_v1_answers.read_done)
 
 
 class Legacy:
@@ -163,6 +171,11 @@ class Legacy:
         parameters = panda_v1.update_job_parameters(job, update, pilot)
         request = _legacy_request(panda_legacy.UPDATE_JOB, parameters)
         return Exchange(request, panda_legacy.read_command)
+
+    def update_worker(self, pilot: Pilot, state: str) -> Exchange[None]:
+        parameters = {"site_name": pilot.site, **panda_v1.update_worker_parameters(pilot, state)}
+        request = _legacy_request(panda_legacy.UPDATE_WORKER, parameters)
+        return Exchange(request, panda_legacy.read_done)
 
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({"legacy": Legacy(), "v1": V1()})

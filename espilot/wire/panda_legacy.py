@@ -207,6 +207,19 @@ GET_EVENTS_STATUS = Method(
     ("ids",),
     Form.JSON,
 )
+UPDATE_WORKER = Method(
+    "updateWorkerPilotStatus",
+    "pilot/update_worker_status",
+    {
+        "site": "site_name",
+        "workerID": "worker_id",
+        "harvesterID": "harvester_id",
+        "status": "status",
+        "node_id": "node_id",
+        "timeout": "timeout",
+    },
+    ("site", "workerID", "harvesterID", "status"),
+)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -223,6 +236,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             UPDATE_EVENT_RANGES,
             CHECK_EVENTS,
             GET_EVENTS_STATUS,
+            UPDATE_WORKER,
         )
     }
 )
@@ -293,6 +307,11 @@ def read_report(status: int, body: bytes, n: int) -> ReportAnswer:
 def read_statuses(status: int, body: bytes, panda_id: int) -> Mapping[str, str]:
     """Status by range id without its attempt number; the answer is a bare object or null."""
     return read_status_rows(decode_text(read_answer(status, body)), panda_id)
+
+
+def read_done(status: int, body: bytes) -> None:
+    """The answer to a call that brings nothing. Errors: it was not done."""
+    read_data(status, body)
 
 
 def read_command(status: int, body: bytes) -> str | None:

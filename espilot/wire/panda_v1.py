@@ -329,6 +329,20 @@ def update_job_parameters(job: Job, update: JobUpdate, pilot: Pilot) -> dict[str
     return {name: _cut(name, value) for name, value in parameters.items()}
 
 
+WORKER_STATES = ("started", "finished")
+"""What may be told of a worker of Harvester."""
+
+
+def update_worker_parameters(pilot: Pilot, state: str) -> dict[str, Any]:
+    """Parameters that tell that the worker has started or finished."""
+    return {
+        "worker_id": pilot.wanted["worker_id"],
+        "harvester_id": pilot.wanted["harvester_id"],
+        "status": state,
+        "node_id": cut_text(pilot.node, 128),
+    }
+
+
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Only what is known."""
     return {name: value for name, value in values.items() if value}

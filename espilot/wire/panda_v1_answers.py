@@ -68,6 +68,11 @@ def read_alive(status: int, body: bytes) -> bool:
     return isinstance(envelope, dict) and envelope.get("success") is True
 
 
+def read_done(status: int, body: bytes) -> None:
+    """The answer to a call that brings nothing. Errors: it was not done."""
+    read_data(status, body)
+
+
 def read_acquired_job(status: int, body: bytes) -> Job | None:
     """The job of an `acquire_jobs` answer; None when the server has none or says so."""
     envelope = _read_envelope(status, body)

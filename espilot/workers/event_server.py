@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from espilot.adapters.state_files import write_job
-from espilot.core.job import Event, Phase, Tally, next_phase
+from espilot.core.job import Event, Phase, Tally, next_phase, tally_since
 from espilot.core.prefetch import Prefetch, Request
 from espilot.core.reporting import ReportSize
 from espilot.errors import LocalError
@@ -37,6 +37,7 @@ from espilot.workers.heartbeat import Heartbeat
 from espilot.workers.inputs import input_places
 from espilot.workers.job_files import find_outcome, forget_job, last_word, with_pfn
 from espilot.workers.log_wait import LogWait, with_log
+from espilot.workers.presence import Presence
 from espilot.workers.resumed_job import ResumedJob
 from espilot.workers.server_access import ServerAccess
 from espilot.workers.telling import tell_fetched, tell_given_back, tell_reported
@@ -70,6 +71,7 @@ class EventServerWorker:
         self._final: JobUpdate | None = None
         self._heart = Heartbeat(child, self.calls, announce=self.announce, beat_soon=self._beat)
         self._log_wait = LogWait(child, self.step)
+        self._presence = Presence(child, self.calls, self.open_server)
         self._resumed = self._find_resumed()
         child.on(Work, self.direct)
         child.on_bell(self.step)
@@ -105,6 +107,7 @@ class EventServerWorker:
         work = self._work
         if work is None:
             return
+        self._presence.begin()
         if self.record is None:
             self._step_without_job(work)
             return
@@ -149,11 +152,9 @@ class EventServerWorker:
             self._heart.obey(command)
 
     def _step_without_job(self, work: Work) -> None:
+        self._task_over = self._task_over or self._foreign.end(work)
         if self._task_over is not None:
-            self.child.send(self._task_over)
-        elif (end := self._foreign.end(work)) is not None:
-            self._task_over = end
-            self.child.send(end)
+            self._presence.end(self._task_over, work)
         elif self._jobs.due and work.jobs:
             self._jobs.call(self._jobs.server.acquire_job, self._got_job)
         elif self._jobs.due and not self._foreign.here:
@@ -263,14 +264,7 @@ class EventServerWorker:
 
     def _tally(self) -> Tally:
         assert self.record is not None
-        counts, before = self.child.queue.counts(), self.record.facts["before"]
-        return Tally(
-            finished=counts.finished - before["finished"],
-            failed=counts.failed_total - before["failed_total"],
-            fatal=counts.fatal_total - before["fatal_total"],
-            released=counts.released - before["released"],
-            events=counts.events - before["events"],
-        )
+        return tally_since(self.child.queue.counts(), self.record.facts["before"])
 
     # -- ranges ---------------------------------------------------------------------------------
 

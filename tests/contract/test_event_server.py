@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,24 @@ def test_a_job_from_begin_to_end(start: Start) -> None:
         assert (status.state, status.finished, status.events_finished) == ("finished", 5, 10)
         assert client.update_job(job, JobUpdate("finished", events=10)) == "alreadydone"
         assert client.acquire_job() is None
+
+
+def test_worker_of_a_harvester(tmp_path: Path, start: Start) -> None:
+    """The server books the newest state of a worker, whether it knew of it or not."""
+    with start() as client:
+        pilot = Pilot("S", "n", wanted={"harvester_id": "H", "worker_id": 7})
+        told = PandaServer(client._connection, pilot=pilot)
+        for state in ("started", "finished"):
+            told.update_worker(state)
+    with closing(sqlite3.connect(tmp_path / "es.db")) as db:
+        assert db.execute("SELECT * FROM worker").fetchone()[:4] == ("H", "7", "finished", "n")
+
+
+def test_worker_that_may_not_tell(start: Start) -> None:
+    """A server that does not hear us says so, in a sentence or with a code."""
+    with start(caller_role="user") as client, pytest.raises(ServerRefused):
+        pilot = Pilot("S", "n", wanted={"harvester_id": "H", "worker_id": 7})
+        PandaServer(client._connection, pilot=pilot).update_worker("started")
 
 
 def test_a_repaired_server_tells(start: Start) -> None:

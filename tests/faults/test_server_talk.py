@@ -68,5 +68,40 @@ def test_what_is_told_of_a_job(tmp_path: Path, dialects: str) -> None:
     assert told["start_time"] <= told["end_time"] and len(told["end_time"]) == 19
     assert f"ranges_finished={EVENTS}" in told["job_metrics"]
     assert told["pilot_timing"].count("|") == 5
-    assert told["job_output_report"] == "{}" and told["job_sub_status"] == "all_success"
+    [(log, facts)] = json.loads(told["job_output_report"]).items()
+    assert log.startswith("log.") and facts["fsize"] == (run.storage / log).stat().st_size
+    assert told["job_sub_status"] == "all_success"
     assert "entries" in told["stdout"]
+
+
+WORKER = {"harvester_id": "H", "worker_id": 17}
+
+
+@pytest.mark.parametrize("dialects", ["legacy", "v1"])
+@pytest.mark.parametrize("fault", ["", "http_500", "drop_answer"])
+def test_worker_of_a_harvester_tells_start_and_end(
+    tmp_path: Path, dialects: str, fault: str
+) -> None:
+    """The server hears of both, once; one that fails to hear changes nothing."""
+    job = job_text(f"{FAKE} --clients 2", events=20, server={"timeout_s": 3.0}, identity=WORKER)
+    quirks = {fault: {"update_worker_status": 9}} if fault else {}
+    with pilot_and_server(tmp_path, job, dialects=dialects, **quirks) as (run, _):
+        run.require_finished(20)
+        log = run.log
+        with closing(sqlite3.connect(run.database, timeout=20)) as db:
+            query = "SELECT harvester_id, worker_id, state FROM worker"
+            told = [] if fault == "http_500" else db.execute(query).fetchall()
+    if not fault:
+        assert log.count("worker state told state=started") == 1
+        assert log.count("worker state told state=finished") == 1
+    else:
+        assert log.count("worker state not told") >= 1
+    assert told == ([] if fault == "http_500" else [("H", "17", "finished")])
+
+
+def test_worker_state_is_not_told_where_nobody_wants_it(tmp_path: Path) -> None:
+    """Without both names, or when it is switched off (-k), the server hears nothing."""
+    job = job_text(f"{FAKE} --clients 2", events=20, identity=WORKER | {"tell_worker": False})
+    with pilot_and_server(tmp_path, job) as (run, _):
+        run.require_finished(20)
+        assert "worker state" not in run.log

@@ -98,6 +98,7 @@ def data_of(reply: Reply) -> Any:
 # -- transport ----------------------------------------------------------------------------------
 
 UPDATES = "event/update_event_ranges"
+WORKER, FAILED = "/server/panda/updateWorkerPilotStatus", '{"StatusCode":30}'
 TRANSPORT = [
     # method, path, headers, body, status, beginning of the answer
     ("POST", "/server/panda/getJob/", FORM, b"", 403, "ERROR : method  is forbidden"),
@@ -135,6 +136,10 @@ TRANSPORT = [
     ),
     ("POST", "/server/panda/get_events_status", FORM, b"ids=%5B%5D", 200, "{}"),
     ("POST", "/server/panda/get_events_status", FORM, b"ids=x", 200, "null"),
+    ("POST", WORKER, PLAIN, b"site=S&workerID=7&harvesterID=H&status=started", 200, "StatusCode=0"),
+    ("POST", WORKER, FORM, b"site=S&workerID=x&harvesterID=H&status=started", 200, FAILED),
+    ("POST", WORKER, FORM, b"site=S&workerID=7&harvesterID=H&status=ill", 200, "the status of a"),
+    ("POST", WORKER, FORM, b"site=S&workerID=7&status=started", 500, "updateWorkerPilotStatus() m"),
 ]
 
 

@@ -40,6 +40,12 @@ def test_options_become_settings(tmp_path: Path) -> None:
     assert found.origin("server.site") == "option -q"
 
 
+def test_worker_is_not_told_of(tmp_path: Path) -> None:
+    """-k: the server is not told of the worker's start and end."""
+    assert read(tmp_path, "-q Q").layered.settings.identity.tell_worker
+    assert not read(tmp_path, "-q Q -k").layered.settings.identity.tell_worker
+
+
 def test_defaults_of_a_stock_pilot(tmp_path: Path) -> None:
     """Where nobody says anything: one job, two requests, 90 hours, the stock server."""
     settings = read(tmp_path, "-q Q").layered.settings

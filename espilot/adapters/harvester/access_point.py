@@ -276,6 +276,9 @@ class HarvesterServer:
                 self._end(job, update)
             return ""
 
+    def update_worker(self, state: str) -> None:
+        """Harvester sees for itself how its workers are."""
+
     def _end(self, job: Job, update: JobUpdate) -> None:
         ranges = self._names.event_ranges
         self._place.remove(self._names.event_request)

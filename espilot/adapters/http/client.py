@@ -96,6 +96,10 @@ class PandaServer:
             raise ServerUnavailable("server could not take the job update")
         return command or ""
 
+    def update_worker(self, state: str) -> None:
+        """Tell that this worker of a Harvester has `started` or `finished`."""
+        self._say(lambda dialect: dialect.update_worker(self._pilot, state))
+
     def task_status(self, task_id: int) -> TaskStatus:
         """The state of a task; only the built-in server has it."""
         request = v1_request(panda_v1.TASK_STATUS, {"task_id": task_id})
