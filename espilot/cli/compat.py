@@ -15,6 +15,7 @@ from pathlib import Path
 from espilot import __version__
 from espilot.cli.early_signals import EarlySignals, Ended
 from espilot.cli.exit_report import Report, failure
+from espilot.cli.faces import STOCK_PROGRAM
 from espilot.cli.service import checked
 from espilot.cli.stock_options import StockCommand, describe, read_stock
 from espilot.cli.stock_settings import StockSettings, read_stock_settings
@@ -33,18 +34,9 @@ from espilot.workers.access_point import access_point, shared_storage
 from espilot.workers.context import Context
 from espilot.workers.storages import location_of, open_storages
 
-PROGRAM = "pilot.py"
 PILOT_LOG = "pilotlog.txt"
 JOB_IDS = "pandaIDs.out"
 WORKDIR = "espilot-work"
-NATIVE = (["-h"], ["--help"], ["--version"])
-
-
-def is_stock(program: str, argv: Sequence[str]) -> bool:
-    """Whether we are called as a stock pilot: by its name, or with options only."""
-    if list(argv) in NATIVE:
-        return False
-    return Path(program).name == PROGRAM or (bool(argv) and argv[0].startswith("-"))
 
 
 def run(program: str, argv: Sequence[str]) -> int:
@@ -190,6 +182,6 @@ def refuse_queue(stock: StockSettings) -> Outcome | None:
 def ids_file(program: str, here: Path) -> Path:
     """Where wrappers look for the ids of our jobs: beside the pilot's source, if it can be."""
     source = os.environ.get("PANDA_PILOT_SOURCE")
-    beside = Path(program).absolute().parent if Path(program).name == PROGRAM else here
+    beside = Path(program).absolute().parent if Path(program).name == STOCK_PROGRAM else here
     directory = Path(source) if source else beside
     return (directory if os.access(directory, os.W_OK) else here) / JOB_IDS

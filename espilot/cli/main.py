@@ -5,35 +5,38 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
 from typing import NoReturn
 
 from espilot import __version__
-from espilot.cli import (
-    bundle,
-    check_payload,
-    compat,
-    completion,
-    config_command,
-    doctor,
-    drain,
-    dump,
-    exit_codes,
-    explain,
-    help,
-    own_command,
-    page,
-    recover,
-    report,
-    run_command,
-    server,
-    status,
-    top,
-)
+from espilot.cli import completion, exit_codes, help, own_command
 from espilot.cli.command_tree import commands_of, suggest
+from espilot.cli.faces import is_stock
 from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
 from espilot.view.wording import printable
 
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "run": "run_command",
+        "recover": "recover",
+        "status": "status",
+        "explain": "explain",
+        "top": "top",
+        "page": "page",
+        "report": "report",
+        "dump": "dump",
+        "drain": "drain",
+        "config": "config_command",
+        "doctor": "doctor",
+        "bundle": "bundle",
+        "server": "server",
+        "check-payload": "check_payload",
+    }
+)
+"""The commands in the order of `--help`, and their modules: only the wanted one is imported,
+for a pilot starts often and its supervisor stays."""
 EXAMPLES = """\
 examples:
   espilot run --local --events 1000 --per-range 10 -- \\
@@ -76,8 +79,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(exit_codes.USAGE, f"{self.prog}: {message}\n")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def make_parser(only: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands, or of one of them."""
     parser = Parser(
         prog="espilot",
         description="A pilot for the event service: every event range that was handed out ends "
@@ -87,28 +90,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"espilot {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    run_command.add_parser(commands).set_defaults(run=run_command.run)
-    recover.add_parser(commands).set_defaults(run=recover.run)
-    status.add_parser(commands).set_defaults(run=status.run)
-    explain.add_parser(commands).set_defaults(run=explain.run)
-    top.add_parser(commands).set_defaults(run=top.run)
-    page.add_parser(commands).set_defaults(run=page.run)
-    report.add_parser(commands).set_defaults(run=report.run)
-    dump.add_parser(commands).set_defaults(run=dump.run)
-    drain.add_parser(commands).set_defaults(run=drain.run)
-    config_command.add_parser(commands).set_defaults(run=config_command.run)
-    doctor.add_parser(commands).set_defaults(run=doctor.run)
-    bundle.add_parser(commands).set_defaults(run=bundle.run)
-    server.add_parser(commands).set_defaults(run=server.run)
-    check_payload.add_parser(commands).set_defaults(run=check_payload.run)
-    completion.add_parser(commands, parser)
-    help.add_parser(commands, parser)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        module = import_module(f"espilot.cli.{COMMANDS[name]}")
+        module.add_parser(commands).set_defaults(run=module.run)
+    if only not in COMMANDS:
+        completion.add_parser(commands, parser)
+        help.add_parser(commands, parser)
     return parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line as a namespace; what is misspelt ends the process with a suggestion."""
-    parser = make_parser()
+    parser = make_parser(argv[0] if argv else "")
     names = [each.name for each in commands_of(parser)]
     if argv and not argv[0].startswith("-") and argv[0] not in names:
         parser.error(f"there is no command {argv[0]!r:.40}{suggest(parser, argv)}")
@@ -149,6 +142,8 @@ def code_of(error: EspilotError) -> int:
 
 def run() -> NoReturn:
     """Entry point of the command `espilot`, and of the stock pilot whose place it takes."""
-    if compat.is_stock(sys.argv[0], sys.argv[1:]):
+    if is_stock(sys.argv[0], sys.argv[1:]):
+        from espilot.cli import compat
+
         sys.exit(compat.run(sys.argv[0], sys.argv[1:]))
     sys.exit(main(sys.argv[1:]))

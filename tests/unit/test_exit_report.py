@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from espilot.cli.compat import is_stock
 from espilot.cli.exit_report import Report, failure, pilot_code
+from espilot.cli.faces import is_stock
 from espilot.cli.stock_options import read_stock
 from espilot.cli.stock_settings import QueueDataError
 from espilot.errors import (
