@@ -14,7 +14,7 @@ run: venv
 # Most tests wait for processes: three at a time keep two cores busy.
 JOBS ?= 3
 test: venv lint servers
-	$(PY) -m pytest tests -n $(JOBS) --dist loadfile
+	$(PY) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # The contract suite and the sick storages, against real servers.
 test-storage: venv servers

@@ -16,7 +16,7 @@ TEST = [
     *SERVER,
     *METRICS,
     "pytest>=8.0",
-    "pytest-xdist>=3.5",
+    "pytest-xdist>=3.7",
     "hypothesis>=6.100",
     "mypy>=1.10",
     "ruff>=0.5",

@@ -7,12 +7,16 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import zmq
 from belongings import Belongings, belongings, leaks
 
+HERE = Path(__file__).resolve().parent
 BEFORE = pytest.StashKey[Belongings]()
+FOLDERS = ("faults", "acceptance", "storage", "systemd", "integration", "contract", "unit")
+"""In the order of their tests: the long files first, so that the workers end together."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEFORE] = belongings()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by folder."""
+    items.sort(key=lambda item: FOLDERS.index(item.path.relative_to(HERE).parts[0]))
 
 
 def _close_logs() -> None:
