@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from espilot.adapters.storage import Endpoint, TransferLimits, open_endpoint
+from espilot.adapters.storage.credentials import is_place
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.config import EndpointConfig, Settings
 from espilot.core.storage_choice import order_endpoints
@@ -87,7 +88,7 @@ def _open(name: str, config: EndpointConfig, settings: Settings, directory: Path
                 config.id,
                 endpoint_url=config.endpoint_url,
                 region=config.region,
-                credentials=_path(config.credentials, directory),
+                credentials=_credentials(config.credentials, directory),
                 profile=config.profile,
                 ca_file=_path(config.ca_file, directory),
                 proxy=config.proxy,
@@ -109,8 +110,10 @@ def _open(name: str, config: EndpointConfig, settings: Settings, directory: Path
         raise ConfigError(f"endpoints.{name}: {error}") from None
 
 
+def _credentials(text: str, directory: Path) -> str:
+    return _path(text, directory) if is_place(text) else text
+
+
 def _path(text: str, directory: Path) -> str:
     """Let a relative path count from the directory of the job file."""
-    if not text or text == "instance" or text.startswith("env:"):
-        return text
-    return str(directory / text)
+    return str(directory / text) if text else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from espilot.errors import ConfigError, StorageFatal
 INSTANCE = "instance"
 _VARIABLES = "env:"
 _LARGEST_FILE_BYTES = 2**20
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,25 @@ class Keys:
     token: str | None = field(repr=False, default=None)
 
 
+def is_instance(text: str) -> bool:
+    """Whether the rights of the machine are meant, wherever they are asked for."""
+    return text == INSTANCE or text.startswith(f"{INSTANCE}:")
+
+
+def metadata_url(text: str) -> str:
+    """The address at which the machine asks for its rights; empty for the usual one."""
+    return text.partition(":")[2]
+
+
+def is_place(text: str) -> bool:
+    """Whether a setting names a file, and not another source of credentials."""
+    return bool(text) and not is_instance(text) and not text.startswith(_VARIABLES)
+
+
 def check_credentials(text: str) -> None:
     """Refuse a setting that can never give credentials."""
+    if is_instance(text) and text != INSTANCE and not _ADDRESS.fullmatch(metadata_url(text)):
+        raise ConfigError("credentials: write instance or instance:http://HOST:PORT")
     if text.startswith(_VARIABLES) and not 2 <= len(_variables(text)) <= 3:
         raise ConfigError("credentials: write env:ACCESS,SECRET or env:ACCESS,SECRET,TOKEN")
     if "\n" in text or "\0" in text:
@@ -36,7 +55,7 @@ def check_credentials(text: str) -> None:
 
 def read_keys(text: str, profile: str) -> Keys | None:
     """Give the keys that a setting names; None for none and for the rights of the machine."""
-    if text in ("", INSTANCE):
+    if not text or is_instance(text):
         return None
     if text.startswith(_VARIABLES):
         return _keys_of_variables(_variables(text))

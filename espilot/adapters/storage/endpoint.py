@@ -38,7 +38,7 @@ class Endpoint:
     """One storage element.
 
     `credentials` is the path of a file, `env:ACCESS,SECRET[,TOKEN]` with names of environment
-    variables, `instance` for the rights of the machine, or empty for none.
+    variables, `instance` or `instance:URL` for the rights of the machine, or empty for none.
     """
 
     url: str

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import InstanceMetadataFetcher
 
 from espilot.adapters.storage.authorities import Bundle
-from espilot.adapters.storage.credentials import INSTANCE, Keys
+from espilot.adapters.storage.credentials import Keys, is_instance, metadata_url
 from espilot.adapters.storage.endpoint import Endpoint
 from espilot.adapters.storage.s3_address import Address
 from espilot.adapters.storage.transfer import WatchedBytes
@@ -29,6 +29,8 @@ from espilot.errors import StorageDiffers, StorageError, StorageFatal, StorageRe
 
 TRIES = 3
 """Tries of one request within boto3, with its own jittered pauses."""
+METADATA_S = 5.0
+"""Longest time for one answer of the machine's metadata service, which is near or not there."""
 FOREIGN_ERRORS = (BotoCoreError, ClientError)
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchUpload"})
 _RENEWABLE = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken", "RequestExpired"})
@@ -200,14 +202,9 @@ def _make_client(endpoint: Endpoint, address: Address, keys: Keys | None, ca_fil
     # Not even the files of the user's home: what counts is in our own settings.
     session.set_config_variable("config_file", os.devnull)
     session.set_config_variable("credentials_file", os.devnull)
-    instance = endpoint.credentials == INSTANCE
+    instance = is_instance(endpoint.credentials)
     if instance:
-        provider = InstanceMetadataProvider(
-            iam_role_fetcher=InstanceMetadataFetcher(
-                timeout=endpoint.limits.connect_s, num_attempts=2
-            )
-        )
-        session.get_component("credential_provider").providers = [provider]
+        session.get_component("credential_provider").providers = [_metadata_provider(endpoint)]
     arguments: dict[str, Any] = {}
     if keys is not None:
         arguments = {
@@ -223,6 +220,18 @@ def _make_client(endpoint: Endpoint, address: Address, keys: Keys | None, ca_fil
         config=_config(endpoint, address, anonymous=keys is None and not instance),
         **arguments,
     )
+
+
+def _metadata_provider(endpoint: Endpoint) -> InstanceMetadataProvider:
+    """Ask the machine for its rights, by no proxy, and within its own time."""
+    url = metadata_url(endpoint.credentials)
+    fetcher = InstanceMetadataFetcher(
+        timeout=min(endpoint.limits.connect_s, METADATA_S),
+        num_attempts=2,
+        env={},
+        config={"ec2_metadata_service_endpoint": url} if url else None,
+    )
+    return InstanceMetadataProvider(iam_role_fetcher=fetcher)
 
 
 def _config(endpoint: Endpoint, address: Address, *, anonymous: bool) -> Config:

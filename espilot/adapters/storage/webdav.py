@@ -18,6 +18,7 @@ from espilot.adapters.storage.authorities import require_authorities
 from espilot.adapters.storage.credentials import (
     check_credentials,
     is_certificate,
+    is_place,
     read_secret_file,
 )
 from espilot.adapters.storage.endpoint import Endpoint, require_name
@@ -60,7 +61,7 @@ class WebdavStorage:
 
     def __init__(self, endpoint: Endpoint) -> None:
         check_credentials(endpoint.credentials)
-        if endpoint.credentials.startswith("env:") or endpoint.credentials == "instance":
+        if endpoint.credentials and not is_place(endpoint.credentials):
             raise ConfigError("credentials: WebDAV takes a file with a token or a certificate")
         self._endpoint = endpoint
         self._base = _read_url(endpoint.url)

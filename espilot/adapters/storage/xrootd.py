@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from espilot.adapters.storage.credentials import (
     check_credentials,
     is_certificate,
+    is_place,
     read_secret_file,
 )
 from espilot.adapters.storage.endpoint import Endpoint, require_name
@@ -47,7 +48,7 @@ class XrootdStorage:
 
     def __init__(self, endpoint: Endpoint) -> None:
         check_credentials(endpoint.credentials)
-        if endpoint.credentials.startswith("env:") or endpoint.credentials == "instance":
+        if endpoint.credentials and not is_place(endpoint.credentials):
             raise ConfigError("credentials: XRootD takes a file with a token or a proxy")
         self._endpoint = endpoint
         self._server, self._path = _read_url(endpoint.url)
