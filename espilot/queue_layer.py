@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from espilot.config import CHOICES
 from espilot.config_origin import Layer
 from espilot.wire.queuedata import ACTIVITIES, QueueData, StorageElement
 
@@ -28,7 +29,7 @@ def queue_layer(
     notes = [*queue.notes]
     table = {
         "server": {"site": queue.name},
-        "payload": _payload(queue),
+        "payload": _payload(queue, notes),
         "limits": _limits(queue),
         "packing": {"max_age_s": queue.stageout_gap_s} if queue.stageout_gap_s else {},
         "stageout": _stageout(queue),
@@ -39,8 +40,14 @@ def queue_layer(
     return Layer(origin, {name: section for name, section in table.items() if section}), notes
 
 
-def _payload(queue: QueueData) -> dict[str, Any]:
+def _payload(queue: QueueData, notes: list[str]) -> dict[str, Any]:
     section: dict[str, Any] = {"cores": queue.core_count}
+    for key in ("ranges", "outputs"):
+        value = queue.catchall.values.get(f"payload_{key}")
+        if value in CHOICES[f"payload.{key}"]:
+            section[key] = value
+        elif value is not None:
+            notes.append(f"catchall: payload_{key}={value:.40} is not known")
     minutes = queue.catchall.number("max_wait_for_one_event")
     if minutes:
         section["range_hang_cap_s"] = minutes * 60

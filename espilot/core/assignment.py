@@ -98,6 +98,10 @@ class Assignment:
             hands.setdefault(holder, []).append(range_id)
         return hands
 
+    def holder(self, range_id: str) -> str:
+        """The client that holds a range; "" when it is in nobody's hand."""
+        return self._holder.get(range_id, "")
+
     def holds(self, range_id: str) -> bool:
         """Whether a range is in some client's hand."""
         return range_id in self._holder

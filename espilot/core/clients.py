@@ -13,12 +13,20 @@ Reply = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class Client:
-    """One connection of the payload. `key` is its name as an owner of ranges."""
+    """One connection of the payload. `key` is its name as an owner of ranges.
+
+    `refused`: it has heard that there are no more, so its end is no surprise.
+    """
 
     identity: bytes
     key: str
     pid: int | None
     native: bool
+    refused: bool = False
+
+
+NOBODY = Client(b"", "", None, False)
+"""Who is meant where an outcome was not told by a client."""
 
 
 @dataclass(slots=True)

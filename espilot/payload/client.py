@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 
 import zmq
 
@@ -17,6 +18,7 @@ from espilot.errors import MessageError, PayloadError, UsageError
 from espilot.model import EventRange
 from espilot.wire import payload_native as native
 from espilot.wire.payload import (
+    Ack,
     Cancel,
     NoMore,
     PeerError,
@@ -53,7 +55,8 @@ def channel_address(channel: str | None) -> str:
 class Client:
     """A native client of the pilot. Create it after forking; use it from one thread.
 
-    `waiting` are ranges received and not yet taken, `cancelled` the ids the pilot took back.
+    `waiting` are ranges received and not yet taken, `cancelled` the ids the pilot took back;
+    `on_ack` is called with the id of a range whose outcome is recorded.
     """
 
     def __init__(self, address: str, *, slots: int, name: str) -> None:
@@ -63,6 +66,7 @@ class Client:
         self.cancelled: set[str] = set()
         self.welcome: Welcome | None = None
         self.ended = False
+        self.on_ack: Callable[[str], object] = lambda range_id: None
         self._slots = slots
         self._asked = False
         self._context = zmq.Context()
@@ -141,14 +145,18 @@ class Client:
                 self.waiting.extend(ranges)
             case NoMore():
                 self.ended = True
-            case Cancel(id):
-                self._cancel(id)
             case Ping(seq):
                 self.send(native.pong(seq))
             case PeerError(diag, about):
                 self._hear_error(diag, about)
-            case _:
-                pass
+            case Cancel() | Ack():
+                self._hear_of_range(said)
+
+    def _hear_of_range(self, said: Cancel | Ack) -> None:
+        if isinstance(said, Ack):
+            self.on_ack(said.id)
+        else:
+            self._cancel(said.id)
 
     def _cancel(self, range_id: str) -> None:
         """Drop a waiting range and ask for another; one in work is only marked."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from espilot.core.ahead import Ahead
 from espilot.core.assignment import Assignment
-from espilot.core.clients import Client, Done, Message, Reply, Round, Tally
+from espilot.core.clients import NOBODY, Client, Done, Message, Reply, Round, Tally
 from espilot.core.news import News, Tell, say_nothing
 from espilot.errors import MessageError, OutputError
 from espilot.model import EventRange, FailedRange
@@ -52,8 +52,7 @@ class Dispatch:
         self.queue = queue
         self.epoch = epoch
         self.tally = Tally()
-        self.mode = "serve"
-        self.reason = "done"
+        self.mode, self.reason = "serve", "done"
         self.welcome: Callable[[], bytes] = lambda: native.welcome({}, "", {}, 60.0)
         self._outputs = outputs
         self._assignment = Assignment(max_held)
@@ -64,8 +63,7 @@ class Dispatch:
         self._news = News()
         self.ahead = Ahead(most_ahead)
         self._written: dict[str, bytes] = {}
-        self._suspect = ""
-        self._speaks_text = False
+        self._suspect, self._speaks_text = "", False
         self._round = Round()
 
     @property
@@ -105,6 +103,12 @@ class Dispatch:
         replies, round_.replies = round_.replies, []
         return replies
 
+    def find(self, said: Finished) -> None:
+        """The outputs of a range are there, which counts as a report of its holder."""
+        client = self._by_key.get(self._assignment.holder(said.id), NOBODY)
+        self._assignment.end(said.id)
+        self._round.outcomes.append((client, self._look(said)))
+
     def settle(self, now: float) -> tuple[list[Reply], list[str]]:
         """Commit what was read; returns the other replies and the complaints."""
         self.read_reports()
@@ -143,8 +147,6 @@ class Dispatch:
         While it could still ask for more, its end is taken for a crash.
         """
         gone = [client for client in self._by_key.values() if client.pid == pid]
-        if not gone:
-            return []
         back = [i for client in gone for i in self._assignment.in_hand(client.key)]
         self._take_back(back, now, crashed=self.mode == "serve", why=f"client {pid} ended")
         for client in gone:
@@ -243,8 +245,7 @@ class Dispatch:
         key = f"{identity.hex()}:{pid or 0}"
         client = Client(identity, key, pid, native.is_native(message))
         self._speaks_text = self._speaks_text or not client.native
-        self._clients[identity] = client
-        self._by_key[key] = client
+        self._clients[identity] = self._by_key[key] = client
         return client
 
     def _look(self, said: Finished) -> Done | FailedRange:
@@ -386,6 +387,7 @@ class Dispatch:
     def _refuse(self, round_: Round) -> None:
         for key, asked in self._assignment.refuse_all().items():
             client = self._by_key[key]
+            client.refused = True
             if client.native:
                 round_.replies.append((client.identity, native.no_more(self.reason)))
             else:

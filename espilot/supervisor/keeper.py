@@ -46,7 +46,7 @@ class PayloadKeeper:
         self.epoch = epoch
         self.channel = ""
         self.process: PayloadProcess | None = None
-        self.crashed = False
+        self.crashed = self.killed = False
         self.kind = "event"
         self.changed: Callable[[], None] = lambda: None
         self.cannot_start: Callable[[str], None] = lambda text: None
@@ -124,7 +124,7 @@ class PayloadKeeper:
             self.cannot_start(payload.start_error)
         how = payload.describe_end(code)
         self.crashed = self._blamed or (self.life is Life.RUNNING and how != ENDED_WELL)
-        self._blamed = False
+        self._blamed, self.killed = False, how != ENDED_WELL
         self._log.info("reap", "payload ended", epoch=payload.epoch, how=how, crashed=self.crashed)
         self.told_end(payload.epoch, how)
         self._end_group(payload)

@@ -43,6 +43,8 @@ PRIVATE_VARIABLES = (
 """The pilot's own; a payload has no use for them."""
 _MANAGER = ("NOTIFY", "WATCHDOG", "LISTEN")
 """How the variables begin by which a service manager speaks with us alone."""
+NOTICE_S = "2"
+"""What a directory watch needs at most to notice an output, in seconds."""
 OUTER_GRACE_S = 15.0
 """Beyond the launcher's own ladder; then the launcher itself is killed."""
 
@@ -180,9 +182,14 @@ def payload_command(context: Context, channel: str) -> list[str]:
     config = context.settings.payload
     job = None if config.command or config.exec else read_job(context.job_file)
     if job is not None:
-        return event_command(context, job.definition, input_places(context, job))
+        argv = event_command(context, job.definition, input_places(context, job))
+        return _behind_runner(config, argv)
     if bool(config.command) == bool(config.exec):
         raise ConfigError("the job needs one of payload.command and payload.exec")
+    if config.exec and (config.ranges, config.outputs) != ("channel", "reported"):
+        raise ConfigError(
+            "payload.ranges and payload.outputs are for payload.command, not for exec"
+        )
     text = config.command or config.exec
     try:
         words = shlex.split(text)
@@ -198,10 +205,20 @@ def payload_command(context: Context, channel: str) -> list[str]:
         "{taskID}": str(context.task_id),
     }
     argv = [replace_all(word, values) for word in words]
+    return _behind_runner(config, argv)
+
+
+def _behind_runner(config: PayloadConfig, argv: list[str]) -> list[str]:
+    """The command of our runner, for a payload that does not speak with us itself."""
+    runner = [sys.executable, "-P", "-m"]
     if config.exec:
-        runner = [sys.executable, "-P", "-m", "espilot.payload.exec_runner"]
-        return [*runner, "--processes", str(config.cores), "--", *argv]
-    return argv
+        runner += ["espilot.payload.exec_runner", "--processes", str(config.cores)]
+    elif config.ranges == "file":
+        runner += ["espilot.payload.file_runner", "--ranges", str(config.max_held)]
+        runner += ["--notice-s", "0" if config.outputs == "reported" else NOTICE_S]
+    else:
+        return argv
+    return [*runner, "--", *argv]
 
 
 def container_of(
@@ -232,7 +249,8 @@ def event_argv(context: Context, channel: str, inside: Sequence[str] = ()) -> li
     `inside` is what runs it in a container: of a payload without protocol each of its commands.
     """
     argv = payload_command(context, channel)
-    place = argv.index("--") + 1 if context.settings.payload.exec else 0
+    config = context.settings.payload
+    place = argv.index("--") + 1 if config.exec or config.ranges == "file" else 0
     argv[place:place] = inside
     if not fetches(context):
         return argv

@@ -12,12 +12,15 @@ from espilot.adapters.loop import Timer
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
 from espilot.core.clients import Reply
+from espilot.model import RangeState
 from espilot.pipeline.dispatch import Dispatch
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
+from espilot.wire.payload import Finished
 from espilot.wire.record import Opening
 from espilot.workers.child import Child
 from espilot.workers.hang_watch import HangWatch
+from espilot.workers.output_watch import OutputWatch
 from espilot.workers.recording import FLUSH_S, RecordedChannel, Recorder
 
 BATCH = 512
@@ -43,7 +46,7 @@ class Station:
         self.child = child
         self.epoch = serve.epoch
         self.settled: Settled | None = None
-        self.crashed = False
+        self.crashed = self.killed = False
         context, settings = child.context, child.settings
         inspector = OutputInspector(
             context.workdir, context.private, settings.payload.output_limit_bytes
@@ -71,6 +74,10 @@ class Station:
         if back:
             child.story.tell("returned", back, epoch=serve.epoch, why="who held it is dead")
         child.loop.on_readable(self.channel.socket, self.receive)
+        self._outputs: OutputWatch | None = None
+        if settings.payload.outputs != "reported":
+            directory = context.payload_dir(serve.epoch)
+            self._outputs = OutputWatch(directory, settings.payload.outputs, child.loop, self)
 
     def receive(self) -> None:
         """Take what waits on the channel, a batch at most, and answer it."""
@@ -85,7 +92,7 @@ class Station:
             if pid is not None:
                 self._watch(pid)
             if extra_frames:
-                self._complain("message with extra frames")
+                self.complain("message with extra frames")
         self._send(self.dispatch.read(incoming))
         # At once behind the replies: an output is to be looked at as it was when it was reported.
         self.dispatch.read_reports()
@@ -102,6 +109,22 @@ class Station:
             if self._receive_batch() < BATCH:
                 return
 
+    def found(self, outcomes: list[Finished]) -> None:
+        """Ranges whose outputs are there without a report."""
+        self._last_message = time.monotonic()
+        for outcome in outcomes:
+            self.dispatch.find(outcome)
+        self._settle()
+
+    def is_in_hand(self, range_id: str) -> bool:
+        """Whether a range is sent."""
+        return self.child.queue.state(range_id) is RangeState.SENT
+
+    def output_lfns(self) -> tuple[str, ...]:
+        """The outputs of the job."""
+        record = self.child.queue.job()
+        return () if record is None else record.job.output_lfns
+
     def look(self) -> None:
         """Something changed in the queue: serve who waits."""
         if self.settled is None:
@@ -116,6 +139,8 @@ class Station:
     def drain(self) -> None:
         """The payload is reaped: when the channel is silent, its sent ranges become ready."""
         self._receive_all()
+        if self._outputs is not None and self.settled is None:
+            self._outputs.finish(killed=self.killed)
         self._settle()
         if time.monotonic() - self._last_message < SILENCE_S:
             self.child.loop.call_later(SILENCE_S, self.drain)
@@ -133,6 +158,8 @@ class Station:
         self.child.loop.forget(self.channel.socket)
         for pid in list(self._pidfds):
             self._unwatch(pid)
+        if self._outputs is not None:
+            self._outputs.close()
         self.channel.close()
 
     def _settle(self) -> None:
@@ -142,7 +169,7 @@ class Station:
         replies, complaints = self.dispatch.settle(time.time())
         self._send(replies)
         for complaint in complaints:
-            self._complain(complaint)
+            self.complain(complaint)
         tally = self.dispatch.tally
         ended = tally.outcomes + tally.failures
         if ended > self._ended:
@@ -154,6 +181,7 @@ class Station:
     def _send(self, replies: list[Reply]) -> None:
         lost = [r for r in replies if self.channel.send(*r) is not Sending.SENT]
         if lost:
+            self._look_for_outputs()
             returned = self.dispatch.undeliverable(lost)
             self.child.log.info("send", "clients are gone", replies=len(lost), returned=returned)
 
@@ -170,27 +198,38 @@ class Station:
 
     def _client_ended(self, pid: int) -> None:
         self._unwatch(pid)
-        self.child.loop.call_later(DEATH_DELAY_S, partial(self._client_died, pid))
+        delay_s = DEATH_DELAY_S
+        if self._outputs is not None:
+            hands = [ids for c, ids in self.dispatch.hands() if c.pid == pid and not c.refused]
+            delay_s += self._outputs.doubt({range_id for ids in hands for range_id in ids})
+        self.child.loop.call_later(delay_s, partial(self._client_died, pid))
 
     def _client_died(self, pid: int) -> None:
         if self.settled is not None:
             return
         self._receive_all()
+        self._look_for_outputs()
         self._settle()
         back = self.dispatch.died(pid, time.time())
         self.child.log.info("client", "client ended", pid=pid, returned=len(back))
         if back:
             self._settle()
 
+    def _look_for_outputs(self) -> None:
+        """Before ranges are taken back: what is there counts."""
+        if self._outputs is not None:
+            self._outputs.read()
+
     def _unwatch(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid)
         self.child.loop.forget(pidfd)
         os.close(pidfd)
 
-    def _complain(self, text: str) -> None:
+    def complain(self, text: str, what: str = "unusable message") -> None:
+        """Log what is unusable, a bounded number of times."""
         self._complaints += 1
         if self._complaints <= MAX_COMPLAINTS:
-            self.child.log.warning("message", "unusable message", error=text)
+            self.child.log.warning("message", what, error=text)
 
     def _tell_facts(self) -> None:
         tally = self.dispatch.tally
@@ -256,6 +295,7 @@ class Dispatcher:
             self.station.dispatch.release_ahead()
         if serve.mode == "settle":
             self.station.crashed = serve.reason == "crash"
+            self.station.killed = bool(serve.reason)
             self.station.drain()
         else:
             self.station.look()

@@ -20,7 +20,7 @@ from espilot.queue.moves import Moves
 from espilot.queue.store import Queue
 from espilot.wire import payload_native as native
 from espilot.wire import payload_text as text
-from espilot.wire.payload import Ack, NoMore, PeerError, Pong, Ranges, Welcome
+from espilot.wire.payload import Ack, Finished, NoMore, PeerError, Pong, Ranges, Welcome
 
 MAP_BYTES = 4 << 20
 A, B, C = b"\0aaaa", b"\0bbbb", b"\0cccc"
@@ -694,3 +694,29 @@ def test_any_course(queue: CountingQueue, steps: list[tuple[str, bytes, int]]) -
     counts = queue.counts()
     assert counts.done + counts.failed == len(ended)
     assert counts.live == 12
+
+
+def test_found_outputs_count_as_a_report(queue: CountingQueue) -> None:
+    """A range whose outputs are there is done, its holder hears so and has room for another."""
+    put(queue, *make_ranges(1, 3))
+    dispatch = dispatch_of(queue, max_held=1)
+    (welcome, _) = say(dispatch, (A, native.hello(7, 1, "x", "y")), (A, native.ready(2)))
+    assert isinstance(native.parse_pilot(welcome[1]), Welcome)
+    dispatch.find(Finished(range_id(1), ("/w/out",), None, None))
+    replies, garbage = dispatch.settle(6.0)
+    assert queue.state(range_id(1)) is RangeState.DONE
+    said = [native.parse_pilot(message) for to, message in replies if to == A]
+    assert said[0] == Ack(range_id(1)) and isinstance(said[1], Ranges) and not garbage
+
+
+def test_found_outputs_that_cannot_be_taken_fail_their_range(queue: CountingQueue) -> None:
+    """What is there may be a link or empty; a range that nobody holds any more is no matter."""
+    put(queue, *make_ranges(1, 2))
+    dispatch = dispatch_of(queue)
+    say(dispatch, (A, text.READY))
+    dispatch.find(Finished(range_id(1), ("/w/bad",), None, None))
+    assert dispatch.settle(6.0) == ([], [])
+    assert queue.state(range_id(1)) is RangeState.FAILED
+    dispatch.find(Finished(range_id(2), ("/w/out",), None, None))
+    dispatch.settle(6.0)
+    assert queue.state(range_id(2)) is RangeState.READY

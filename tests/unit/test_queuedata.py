@@ -97,6 +97,19 @@ def test_tokens_are_matched_whole() -> None:
     assert not catchall.has("HPC_HP")
 
 
+def test_a_queue_says_how_its_payloads_work() -> None:
+    """Ways to hand out ranges and to notice outputs come by token; an unknown way is named."""
+    entry = {"name": "Q", "catchall": "payload_outputs=renamed,payload_ranges=file"}
+    layer, notes = queue_layer(read_queue_data(json.dumps(entry), ""), {}, "x")
+    payload = merge([layer]).settings.payload
+    assert (payload.outputs, payload.ranges, notes) == ("renamed", "file", [])
+    layer, notes = queue_layer(
+        read_queue_data(json.dumps(entry | {"catchall": "payload_outputs=telepathy"}), ""), {}, "x"
+    )
+    assert merge([layer]).settings.payload.outputs == "reported"
+    assert "payload_outputs=telepathy" in notes[0]
+
+
 def test_no_wall_time_by_token() -> None:
     """`NO_PILOT_TIME_LIMIT_KILL` takes the queue's time limit away."""
     entry = QUEUE | {"catchall": "NO_PILOT_TIME_LIMIT_KILL,allow_remote_inputs"}
