@@ -21,7 +21,8 @@ examples:
       of the run in ./espilot-work, into a file here
   espilot bundle /scratch/me --output /tmp/for-support.tar.gz
 
-It holds status, settings, logs, the story of the ranges, what the payload printed; no event data.
+It holds status, settings, logs, queue and story of the ranges, what the payload printed, figures of
+the control group and the journal of a service; no event data.
 Passwords, tokens, keys, proxies and what is secret in URLs are replaced by [removed]; look through
 it all the same before you pass it on.
 

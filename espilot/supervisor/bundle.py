@@ -23,7 +23,8 @@ from espilot import __version__
 from espilot.adapters.disk import free_bytes
 from espilot.adapters.state_files import read_object
 from espilot.errors import EspilotError, LocalError
-from espilot.supervisor.observation import observe
+from espilot.supervisor.bundle_sources import group_text, journal_text, queue_lines
+from espilot.supervisor.observation import living_pilot, observe
 from espilot.supervisor.resume import read_run
 from espilot.view.redaction import redact, redact_document
 from espilot.view.snapshot import as_document
@@ -44,7 +45,9 @@ Support bundle of espilot {version}, made {time} UTC.
 status.json     how the run stands, as `espilot status --json` says
 machine.json    versions, limits, free space
 files.txt       names and sizes of all files of the run, not their content
-state/          the run, its job, the story of its ranges
+state/          the run, its job, the story of its ranges; queue.jsonl: what is in the queue
+cgroup.txt      figures of the pilot's control group, where there are some
+journal.txt     what the journal of the machine has of a service
 logs/           the pilot's log
 payload-N/      stdout and stderr of the payload
 
@@ -92,6 +95,12 @@ def _members(state: Path, workdir: Path, now: float) -> Iterator[tuple[str, str]
     yield "status.json", json.dumps(status, indent=1)
     yield "machine.json", json.dumps(_machine(workdir), indent=1)
     yield "files.txt", "".join(_listing([workdir, state]))
+    yield "state/queue.jsonl", "".join(queue_lines(state))
+    asked = {
+        "cgroup.txt": group_text(living_pilot(state)),
+        "journal.txt": journal_text(read_run(state)),
+    }
+    yield from ((name, text) for name, text in asked.items() if text)
     for path in sorted(state.glob("*.json")):
         yield f"state/{path.name}", json.dumps(redact_document(read_object(path)), indent=1)
     for name, path in _files(state, workdir):

@@ -81,6 +81,7 @@ def note_run(
         "origin": None if context.origin is None else str(context.origin),
         "jobs": context.jobs,
         "at_server": context.at_server,
+        "journal": context.journal,
         "summary": None if summary is None else dict(summary),
     }
     write_object(context.state / RECORD, record)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from espilot.cli.main import main
 from espilot.config import EndpointConfig, ServerConfig, Settings, dump_settings
+from espilot.model import EventRange, FailedRange
 from espilot.queue.store import Queue
-from espilot.supervisor import bundle
+from espilot.supervisor import bundle, bundle_sources
 
-PLANTED = [f"{name}Xq7{n}vTz9" for n, name in enumerate(("env", "url", "log", "out", "def", "pem"))]
-ENV, URL, LOG, OUT, DEFINITION, PEM = PLANTED
+PLANTED = [
+    f"{name}Xq7{n}vTz9"
+    for n, name in enumerate(("env", "url", "log", "out", "def", "pem", "queue"))
+]
+ENV, URL, LOG, OUT, DEFINITION, PEM, QUEUE = PLANTED
+JOURNAL = "journalXq77vTz9"
 TOKEN, KEY, LINK, OWN = "plainToken0815", "plainKey4711", "behindTheLink0816", "innocent-words"
 SPEAKING = f"PASSWORD={ENV}\nPANDA_AUTH_TOKEN={ENV}\nAWS_SECRET_ACCESS_KEY='{ENV}'\n"
 
@@ -37,9 +43,10 @@ def workdir(tmp_path: Path) -> Path:
     run = {
         "schema": "espilot.run/1", "state": "running", "workdir": str(work), "jobdir": str(job),
         "storage": settings.storage, "settings": dump_settings(settings), "task": {"name": OWN},
+        "journal": "espilot-a", "began": 1_795_320_000.5,
     }  # fmt: skip
     (work / "state" / "run.json").write_text(json.dumps(run))
-    Queue(work / "state" / "queue").close()
+    fill_queue(Queue(work / "state" / "queue"))
     job_text = json.dumps(
         {"definition": {"pilotSecrets": {"A": [DEFINITION]}, "jobPars": f"--token {DEFINITION}"}}
     )
@@ -56,6 +63,27 @@ def workdir(tmp_path: Path) -> Path:
     return work
 
 
+def fill_queue(queue: Queue) -> None:
+    """A range whose input needs a signature, and which failed with a secret in its reason."""
+    one = EventRange("1-2-3-4-5", 1, 1, "in.root", "g", "s", f"https://a:{QUEUE}@se.example/f")
+    with closing(queue), queue.moves() as moves:
+        moves.put_ranges([one], now=1.0)
+        moves.take(["c"], epoch=1, now=2.0)
+        reason = f"cannot open it: token={QUEUE}"
+        moves.fail(FailedRange(one.id, False, 1305, reason), epoch=1, now=3.0)
+
+
+def install_journalctl(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal whose lines have a secret, and which tells how it was asked."""
+    program = directory / "bin" / "journalctl"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$@"\necho "unit failed: Authorization: Bearer {JOURNAL}"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
 def read(path: Path) -> dict[str, str]:
     with tarfile.open(path) as tar:
         return {m.name.partition("/")[2]: tar.extractfile(m).read().decode() for m in tar}  # type: ignore[union-attr]
@@ -66,16 +94,22 @@ def test_no_secret_is_in_the_bundle(
 ) -> None:
     """None of the planted secrets is in it, wherever it stood; what tells about the run is."""
     monkeypatch.setenv("MY_SERVICE_PASSWORD", OWN + "-not")
+    install_journalctl(tmp_path, monkeypatch)
     target = tmp_path / "b.tar.gz"
     assert main(["bundle", str(workdir), "--output", str(target)]) == 0
     members = read(target)
     everything = "".join(members.values())
-    for secret in (*PLANTED, TOKEN, KEY, LINK, OWN + "-not"):
+    for secret in (*PLANTED, TOKEN, KEY, LINK, JOURNAL, OWN + "-not"):
         assert secret not in everything, secret
     assert {
         "README.txt", "status.json", "machine.json", "files.txt", "state/run.json",
         "state/job.json", "state/events.jsonl", "logs/pilot.log", "payload-1/payload.stdout",
-    } == set(members)  # fmt: skip
+        "state/queue.jsonl", "journal.txt",
+    } == set(members) - {"cgroup.txt"}  # fmt: skip
+    assert "1-2-3-4-5" in members["state/queue.jsonl"]
+    assert "cannot open it" in members["state/queue.jsonl"]
+    assert "SYSLOG_IDENTIFIER=espilot-a + UNIT=espilot@a.service" in members["journal.txt"]
+    assert "--since=@1795320000" in members["journal.txt"]
     assert OWN in members["logs/pilot.log"] and OWN in members["status.json"]
     assert "server.example" in everything and "proxy.example" in everything
     assert "notes.txt" in members["files.txt"]
@@ -91,6 +125,22 @@ def test_the_test_finds_secrets(
     everything = "".join(read(tmp_path / "b.tar.gz").values())
     assert all(secret in everything for secret in (*PLANTED, TOKEN, KEY))
     assert LINK not in everything
+
+
+def test_figures_of_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the group and those above it, as far as there are some; none is no error."""
+    group = tmp_path / "system.slice" / "espilot@a.service"
+    group.mkdir(parents=True)
+    for each in (group, group.parent):
+        (each / "cgroup.controllers").write_text("memory\n")
+    (group / "memory.max").write_text("2147483648\n")
+    (group.parent / "memory.events").write_text("low 0\noom_kill 3\n")
+    monkeypatch.setattr(bundle_sources, "own_group", lambda membership: group)
+    text = bundle_sources.group_text(None)
+    assert f"== {group}\nmemory.max: 2147483648\n" in text
+    assert "memory.events: low 0\noom_kill 3\n" in text
+    monkeypatch.setattr(bundle_sources, "own_group", lambda membership: None)
+    assert bundle_sources.group_text(None) == ""
 
 
 def test_a_long_log_is_cut_at_line_ends(workdir: Path, tmp_path: Path) -> None:
