@@ -32,7 +32,7 @@ from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.access_point import access_point, shared_storage
 from espilot.workers.context import Context
-from espilot.workers.storages import location_of, open_storages
+from espilot.workers.storages import absolute_location, location_of, open_storages
 
 PILOT_LOG = "pilotlog.txt"
 JOB_IDS = "pandaIDs.out"
@@ -149,9 +149,7 @@ def choose_workdir(settings: Settings, base: Path) -> Path:
 
 def make_context(workdir: Path, state: StateDir, settings: Settings, here: Path) -> Context:
     """Where everything is; relative places of storages count from here."""
-    url = settings.storage
-    if url and "://" not in url and not url.startswith("file:"):
-        url = str(here / url)
+    url = absolute_location(settings.storage, here)
     storages = open_storages(settings, shared_storage(settings, url), here)
     try:
         location = location_of(next(iter(storages.values())))

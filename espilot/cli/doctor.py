@@ -16,6 +16,7 @@ from espilot.diagnosis.examination import CHECKS, examine
 from espilot.diagnosis.subject import Finding, State, Subject
 from espilot.view.colour import painted, wants_colour
 from espilot.view.wording import printable
+from espilot.workers.storages import absolute_location
 
 EXAMPLES = """\
 examples:
@@ -93,8 +94,7 @@ def subject_of(args: argparse.Namespace) -> Subject:
     storage = args.storage or settings.storage
     if not storage and not settings.endpoints:
         storage = str(workdir / "storage")
-    if storage and "://" not in storage and not storage.startswith("file:"):
-        storage = str(Path(storage).absolute())
+    storage = absolute_location(storage, Path.cwd())
     return Subject(settings, jobdir, workdir, storage, os.environ)
 
 

@@ -27,7 +27,7 @@ from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.access_point import SCHEME, access_point, shared_storage
 from espilot.workers.context import Context
 from espilot.workers.recording import prepare_record
-from espilot.workers.storages import location_of, open_storages
+from espilot.workers.storages import absolute_location, location_of, open_storages
 
 EXAMPLES = """\
 examples:
@@ -206,9 +206,7 @@ def make_context(
 
 def storage_of(args: argparse.Namespace, settings: config.Settings, workdir: Path) -> str:
     """Where outputs go first, a directory or a URL; a relative directory counts from here."""
-    url = args.storage or settings.storage
-    if url and "://" not in url and not url.startswith("file:"):
-        url = str(Path(url).absolute())
+    url = absolute_location(args.storage or settings.storage, Path.cwd())
     url = shared_storage(settings, url)
     directory = args.local.resolve().parent
     storages = open_storages(settings, url, directory)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from espilot.adapters.storage import Endpoint, TransferLimits, open_endpoint
+from espilot.adapters.storage import Endpoint, TransferLimits, has_scheme, open_endpoint
 from espilot.adapters.storage.credentials import is_place
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.config import EndpointConfig, Settings
@@ -72,6 +72,11 @@ def _endpoint_at(url: str, opened: dict[str, Storage], settings: Settings) -> st
     if MAIN in settings.endpoints:
         return MAIN
     return next((name for name, each in opened.items() if location_of(each) == url), MAIN)
+
+
+def absolute_location(text: str, directory: Path) -> str:
+    """Let a relative directory count from here; a URL, or nothing, stays what it is."""
+    return text if not text or has_scheme(text) else str((directory / text).absolute())
 
 
 def location_of(storage: Storage) -> str:

@@ -19,7 +19,14 @@ from espilot.adapters.storage.posix import PosixStorage
 from espilot.errors import ConfigError
 from espilot.ports import Storage
 
-__all__ = ["PLUGIN_GROUP", "Endpoint", "TransferLimits", "open_endpoint", "open_storage"]
+__all__ = [
+    "PLUGIN_GROUP",
+    "Endpoint",
+    "TransferLimits",
+    "has_scheme",
+    "open_endpoint",
+    "open_storage",
+]
 
 PLUGIN_GROUP = "espilot.storage"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -31,6 +38,11 @@ _SUPPORTED = (
 def open_storage(url: str, *, storage_id: int = 1) -> Storage:
     """Make the storage at `url`, with everything else as by default."""
     return open_endpoint(Endpoint(url, storage_id))
+
+
+def has_scheme(url: str) -> bool:
+    """Whether this is a URL of some kind; else it is a directory."""
+    return _SCHEME.match(url) is not None
 
 
 def open_endpoint(endpoint: Endpoint) -> Storage:
@@ -52,14 +64,16 @@ def _open_plugin(scheme: str, endpoint: Endpoint) -> Storage:
     for entry in entry_points(group=PLUGIN_GROUP, name=scheme):
         try:
             factory = entry.load()
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             raise ConfigError(
                 f"storage: the plug-in {entry.value} for {scheme}: cannot be imported: {error}"
             ) from error
         storage: Storage = factory(endpoint)
         return storage
+    plugins = ", ".join(sorted({f"{entry.name}:" for entry in entry_points(group=PLUGIN_GROUP)}))
     raise ConfigError(
-        f"storage: unknown kind {scheme!r}; supported: {_SUPPORTED}, and what plug-ins add"
+        f"storage: unknown kind {scheme!r}; supported: {_SUPPORTED}, "
+        f"and what plug-ins add ({plugins or 'none is installed'})"
     )
 
 
