@@ -20,12 +20,14 @@ from espilot.supervisor.statedir import find_state
 from espilot.supervisor.watch import PilotWatch
 
 PORT = 25088
+SCHEMA = "espilot.address/1"
+"""Of what tells where a page or a server listens."""
 EXAMPLES = """\
 examples:
   espilot page
       the pilot of ./espilot-work on http://127.0.0.1:25088/
   espilot page /scratch/me --port 0 --json
-      take a free port and print it as {"url": ...}
+      take a free port and print it as one JSON object
   espilot page --socket page.sock
       on a UNIX socket that only you can open; from elsewhere:
       ssh -L 25088:/path/of/page.sock node   and then http://localhost:25088/
@@ -71,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
         closing(PilotWatch(state)) as watch,
         serving(watch, port=args.port, path=args.socket) as url,
     ):
-        line = json.dumps({"url": url}) if args.json else f"{url}   (Ctrl-C ends it)"
+        line = (
+            json.dumps({"schema": SCHEMA, "url": url}) if args.json else f"{url}   (Ctrl-C ends it)"
+        )
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
         told.wait()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes
+from espilot.cli.page import SCHEMA
 from espilot.cli.server_watch import ServerWatch
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.server.options import ServerOptions
@@ -145,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     tasks = create_tasks(args.db, args.task, options)
 
     def tell(url: str) -> None:
-        told: dict[str, Any] = {"url": url, "tasks": tasks}
+        told: dict[str, Any] = {"schema": SCHEMA, "url": url, "tasks": tasks}
         if watch is not None:
             watch.page.url = url
             told["page"] = page_url
