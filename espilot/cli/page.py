@@ -14,14 +14,13 @@ from types import FrameType
 from typing import Any
 
 from espilot.cli import exit_codes
+from espilot.cli.address import address_document
 from espilot.cli.status import add_directory
 from espilot.supervisor.page import serving
 from espilot.supervisor.statedir import find_state
 from espilot.supervisor.watch import PilotWatch
 
 PORT = 25088
-SCHEMA = "espilot.address/1"
-"""Of what tells where a page or a server listens."""
 EXAMPLES = """\
 examples:
   espilot page
@@ -73,9 +72,7 @@ def run(args: argparse.Namespace) -> int:
         closing(PilotWatch(state)) as watch,
         serving(watch, port=args.port, path=args.socket) as url,
     ):
-        line = (
-            json.dumps({"schema": SCHEMA, "url": url}) if args.json else f"{url}   (Ctrl-C ends it)"
-        )
+        line = json.dumps(address_document(url)) if args.json else f"{url}   (Ctrl-C ends it)"
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
         told.wait()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes
-from espilot.cli.page import SCHEMA
+from espilot.cli.address import address_document
 from espilot.cli.server_watch import ServerWatch
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.server.options import ServerOptions
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     tasks = create_tasks(args.db, args.task, options)
 
     def tell(url: str) -> None:
-        told: dict[str, Any] = {"schema": SCHEMA, "url": url, "tasks": tasks}
+        told = address_document(url, tasks=tasks)
         if watch is not None:
             watch.page.url = url
             told["page"] = page_url
