@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 
 from espilot.model import ArchiveFacts
 from espilot.server.outputs import output_lfns
 from espilot.server.schema import EventStatus
-from espilot.wire.mergedef import MergeFacts, MergeInput, premerge_lfn
+from espilot.wire.mergedef import MergeFacts, MergeInput, name_outputs, premerge_lfn
 
 
 def collect(db: sqlite3.Connection, job: sqlite3.Row, *, hides_loose: bool) -> MergeFacts:
@@ -18,7 +19,8 @@ def collect(db: sqlite3.Connection, job: sqlite3.Row, *, hides_loose: bool) -> M
     """
     rows = _done_rows(db, job["jobset_id"])
     names = _NamesByJob(db)
-    streams: dict[str, list[str]] = {lfn: [] for lfn in output_lfns(db, job)}
+    lfns = output_lfns(db, job)
+    streams: dict[str, list[str]] = {lfn: [] for lfn in lfns}
     loose: dict[int, list[str]] = {}
     for row in rows:
         range_id = "-".join(
@@ -33,7 +35,9 @@ def collect(db: sqlite3.Connection, job: sqlite3.Row, *, hides_loose: bool) -> M
         inputs=tuple(_inputs(db, rows, loose, hides_loose=hides_loose)),
         members=streams,
         transformation=job["merge_transformation"],
-        parameters=job["merge_parameters"],
+        parameters=name_outputs(
+            job["merge_parameters"], dict(zip(json.loads(job["outputs"]), lfns, strict=True))
+        ),
     )
 
 

@@ -39,6 +39,13 @@ def premerge_lfn(output_lfn: str, range_id: str) -> str:
     return f"{_NUMBER_AT_END.sub('.1', output_lfn)}.{range_id}"
 
 
+def name_outputs(parameters: str, lfns: Mapping[str, str]) -> str:
+    """Parameters in which the outputs of a task, and their lists, have the names of one unit."""
+    names = "|".join(re.escape(name) for name in lfns)
+    whole = rf"(?<![\w.-])(inputFor_)?({names})(?![\w.-])"
+    return re.sub(whole, lambda found: f"{found[1] or ''}{lfns[found[2]]}", parameters)
+
+
 def turn_into_merge(definition: Mapping[str, Any], facts: MergeFacts) -> dict[str, Any]:
     """The definition of the merge job, from that of an event job of the same unit."""
     merged = dict(definition)

@@ -15,6 +15,7 @@ from espilot.wire.jobfiles import (
     replace_lists,
     replace_names,
 )
+from espilot.wire.mergedef import name_outputs
 
 TAR = "EventService_premerge_7_1-7-6-1-3.tar"
 
@@ -97,3 +98,12 @@ def test_outputs() -> None:
     assert read_optional_outputs({"allowNoOutput": ["a"]}) == {"a"}
     assert read_optional_outputs({"allowNoOutput": "a,b"}) == {"a", "b"}
     assert read_optional_outputs({}) == frozenset()
+
+
+def test_a_unit_has_its_own_outputs() -> None:
+    """Outputs and their lists get the unit's names; options and parts of other names stay."""
+    told = "--out=out --in=@inputFor_out,x.out -out 'out' --more=@inputFor_b.root"
+    named = name_outputs(told, {"out": "out._1", "b.root": "b.root._1"})
+    assert named == (
+        "--out=out._1 --in=@inputFor_out._1,x.out -out 'out._1' --more=@inputFor_b.root._1"
+    )
