@@ -170,9 +170,12 @@ def exporting(
             "metrics.textfile and metrics.port empty"
         )
     from espilot.supervisor.exporter import Exporter
+    from espilot.supervisor.node_figures import NodeFigures
 
-    exporter = Exporter(config, instance, context.workdir, log)
+    figures = NodeFigures(context)
+    exporter = Exporter(config, instance, figures.measure, log)
     try:
         yield (exporter.look,)
     finally:
         exporter.close()
+        figures.close()

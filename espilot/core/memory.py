@@ -121,8 +121,7 @@ def payload_kills(kills: int, peak_bytes: int | None, limit_bytes: int) -> Verdi
         text += f" for lack of memory of the node{had}"
         return Verdict("out-of-memory", kills, 0, "note", OUT_OF_MEMORY, text)
     text += f" for lack of memory: its control group may have {size_text(limit_bytes)}{had}"
-    used_bytes = peak_bytes or limit_bytes
-    return Verdict("out-of-memory", used_bytes, limit_bytes, "end-job", OUT_OF_MEMORY, text)
+    return Verdict("out-of-memory", kills, 0, "end-job", OUT_OF_MEMORY, text)
 
 
 class PssPlan:

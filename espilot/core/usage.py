@@ -45,6 +45,16 @@ class Gauge:
         self._last = None
 
     @property
+    def now(self) -> int:
+        """The newest value; 0 while none is known."""
+        return 0 if self._last is None else self._last[1]
+
+    @property
+    def time_s(self) -> float:
+        """For how long a value was known."""
+        return self._time_s
+
+    @property
     def mean(self) -> int:
         """The mean over the time in which it was known."""
         return int(self._area / self._time_s) if self._time_s else self.largest
@@ -75,6 +85,7 @@ class UsageTally:
     def __init__(self) -> None:
         self._rss, self._pss = Gauge(), Gauge()
         self._max_processes = self._max_workdir_bytes = 0
+        self.workdir_bytes: int | None = None
         self._before: list[float] = [0.0, 0.0, 0.0]
         self._now: list[float] = [0.0, 0.0, 0.0]
 
@@ -100,7 +111,18 @@ class UsageTally:
 
     def take_workdir(self, size_bytes: int) -> None:
         """The size of the work directory."""
+        self.workdir_bytes = size_bytes
         self._max_workdir_bytes = max(self._max_workdir_bytes, size_bytes)
+
+    @property
+    def now(self) -> tuple[int, int]:
+        """Resident and proportional size as measured last; 0 while the payload does not run."""
+        return self._rss.now, self._pss.now
+
+    def efficiency(self, cores: int) -> float | None:
+        """CPU time of the payload over that of its cores while it ran; None before it did."""
+        core_s = self._rss.time_s * cores
+        return self.totals.cpu_s / core_s if core_s else None
 
     @property
     def totals(self) -> Totals:

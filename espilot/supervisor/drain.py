@@ -68,6 +68,7 @@ class Drain:
         self._stopped = False
         self._first: Plan | None = None
         self._timer: Timer | None = None
+        self._budget_s = 0.0
 
     @property
     def begun(self) -> bool:
@@ -120,7 +121,8 @@ class Drain:
         reason = self.watch.look(now)
         if reason:
             self.order(reason)
-        earliest = self.watch.earliest()
+        earliest, plan = self.watch.earliest(), self.plan()
+        self._budget_s = plan.stop_s + plan.tail_s
         if not self.begun and earliest is not None:
             stock, pace = self._run.measure()
             if earliest.at_mono - now <= drain.lead_s(stock, pace):
@@ -156,6 +158,7 @@ class Drain:
         return {
             "draining": self.reason,
             "step": self._step(),
+            "budget_s": self._budget_s,
             "deadline_in_s": None if earliest is None else max(0.0, earliest.at_mono - now),
             "deadline_source": None if earliest is None else earliest.source,
         }

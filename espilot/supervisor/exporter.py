@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from threading import Thread
@@ -13,7 +14,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 from espilot.adapters.background import Background
-from espilot.adapters.disk import free_bytes
 from espilot.config import MetricsConfig
 from espilot.errors import LocalError
 from espilot.logs import Log
@@ -43,18 +43,24 @@ READABLE = 0o644
 class Exporter:
     """Takes a look each `every_s`; files are written in a thread, since a disk may hang."""
 
-    def __init__(self, config: MetricsConfig, instance: str, workdir: Path, log: Log) -> None:
+    def __init__(
+        self,
+        config: MetricsConfig,
+        instance: str,
+        measure: Callable[[], Mapping[str, Any]],
+        log: Log,
+    ) -> None:
         self._every_s = config.every_s
         self._log = log
-        self._workdir = workdir
-        self._metrics = Metrics()
+        self._measure = measure
+        self._metrics = Metrics(instance or "0")
         self._node: dict[str, Any] = {}
         self._next = 0.0
         self._told = ""
         name = config.textfile.replace("{instance}", instance or "0")
         self._file = Path(name) if name else None
         self._server = self._open(config.port) if config.port else None
-        self._thread: Background[float] = Background("metrics")
+        self._thread: Background[Mapping[str, Any]] = Background("metrics")
 
     def look(self, look: Look) -> None:
         """Take it, if it is time."""
@@ -63,11 +69,11 @@ class Exporter:
             return
         self._next = now + self._every_s
         try:
-            free = self._thread.take()
+            measured = self._thread.take()
         except (OSError, LocalError) as error:
             self._warn(str(error))
         else:
-            self._node["free_bytes"] = free if free is not None else self._node.get("free_bytes")
+            self._node |= measured or {}
         risk = look.at_risk()
         self._node |= {"lag_s": risk.lag_s, "at_risk": risk.ranges}
         self._metrics.take(look, self._node)
@@ -98,14 +104,14 @@ class Exporter:
         Thread(target=server.serve_forever, name="metrics-server", daemon=True).start()
         return server
 
-    def _write(self, text: bytes) -> float:
+    def _write(self, text: bytes) -> Mapping[str, Any]:
         if self._file is not None:
             # By another name first: a collector must not read half of it.
             temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}")
             temporary.write_bytes(text)
             temporary.chmod(READABLE)
             temporary.replace(self._file)
-        return free_bytes(self._workdir)
+        return self._measure()
 
     def _warn(self, text: str) -> None:
         if text != self._told:

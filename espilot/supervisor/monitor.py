@@ -94,6 +94,19 @@ class Monitor:
         """What the payload has used so far, for status and metrics."""
         return self.usage.totals.as_dict()
 
+    def present(self) -> dict[str, Any]:
+        """What the payload and the work directory have now, for metrics."""
+        rss, pss = self.usage.now
+        totals = self.usage.totals
+        return {
+            "rss": rss,
+            "pss": pss,
+            "peak": totals.max_pss_bytes or totals.max_rss_bytes,
+            "limit": self._memory_bytes,
+            "workdir": self.usage.workdir_bytes,
+            "efficiency": self.usage.efficiency(self._rules.cores),
+        }
+
     def suspended(self, gap_s: float) -> None:
         """The machine slept: no clock of ours ran."""
         self._suspended_s += gap_s

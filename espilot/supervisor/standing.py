@@ -14,6 +14,7 @@ from typing import Any
 from espilot.adapters.loop import Loop
 from espilot.adapters.stacks import StackFile
 from espilot.adapters.story import NAME, Story
+from espilot.core.clocks import Clocks
 from espilot.logs import Log
 from espilot.model import Counts, Verdict
 from espilot.supervisor.keeper import ENDED_WELL
@@ -27,6 +28,8 @@ from espilot.wire.messages import Alive, Resumed, StatusAnswer, StatusRequest, S
 from espilot.workers.context import Context
 
 FLUSH_S = 0.2
+LOOK_S = 1.0
+"""How often the supervisor looks at everything."""
 KEEP_EVERY_S = 2.0
 KEPT = "standing.json"
 """In the state directory: what was known last, for who looks when nobody answers any more."""
@@ -78,7 +81,10 @@ class Standing:
         self._facts: dict[str, Mapping[str, Any]] = {}
         self._ends: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
-        self._lost = 0
+        self._restarts: Counter[str] = Counter()
+        self._last_end: tuple[int, str] = (0, "")
+        self._kernel_kills = 0
+        self._clocks = Clocks(LOOK_S)
         self._kept = context.state / KEPT
         self._keep_due = 0.0
         self._look: Callable[[], Snapshot] | None = None
@@ -90,6 +96,7 @@ class Standing:
         self._sources = {
             "verdicts": lambda: verdict_facts(monitor.verdicts),
             "resources": monitor.resources,
+            "present": monitor.present,
             "pids": roles.pids,
         }
         self._look = look
@@ -99,6 +106,7 @@ class Standing:
         """One look a second."""
         now = time.monotonic()
         self._rates.observe(counts, now)
+        self._clocks.observe(now, time.time())
         if now >= self._keep_due:
             self._keep_due = now + KEEP_EVERY_S
             self._keep()
@@ -106,6 +114,8 @@ class Standing:
             if at > self._told_until:
                 self._told_until = at
                 self._verdicts[verdict.rule] += 1
+                if verdict.rule == "out-of-memory":
+                    self._kernel_kills += int(verdict.value)
                 self._story.tell(
                     "verdict", (), rule=verdict.rule, text=verdict.text, code=verdict.code
                 )
@@ -120,17 +130,24 @@ class Standing:
 
     def payload_started(self, epoch: int) -> None:
         """Tell the story of a start of the payload."""
+        job, how = self._last_end
+        if how and job == self._panda_id():
+            self._restarts[how] += 1
         self._story.tell("payload-started", (), epoch=epoch)
 
     def payload_ended(self, epoch: int, how: str) -> None:
         """Tell the story of its end."""
-        self._ends["well" if how == ENDED_WELL else "badly"] += 1
+        word = "well" if how == ENDED_WELL else "badly"
+        self._ends[word] += 1
+        self._last_end = self._panda_id(), word
         self._story.tell("payload-ended", (), epoch=epoch, how=how)
 
     def resumed(self, resumed: Resumed) -> None:
         """The server was asked about the job that was found."""
-        self._lost += resumed.given_back
         tell_resumed(self._log, resumed)
+
+    def _panda_id(self) -> int:
+        return self._look().panda_id if self._look is not None else 0
 
     def close(self) -> None:
         """Write what is left of the story."""
@@ -149,7 +166,10 @@ class Standing:
             "rates": dict(self._rates.facts()),
             "payload_ends": dict(self._ends),
             "verdict_counts": dict(self._verdicts),
-            "lost": {"server-gave-up": self._lost},
+            "payload_restarts": dict(self._restarts),
+            "kernel_kills": self._kernel_kills,
+            "clock_jump_s": self._clocks.jumped_s,
+            "loop_lag_s": self._clocks.lag_s,
             "roles": {role: dict(each) for role, each in self._facts.items()},
         }
         return facts | {name: ask() for name, ask in self._sources.items()}

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from espilot.core.pace import Smoothed
 from espilot.core.retry import Backoff
 from espilot.errors import EspilotError, ServerRefused
+from espilot.histogram import CALLS_S, Histogram
 from espilot.ports import EventServer
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
@@ -47,6 +48,7 @@ class Flow:
         self._not_before = 0.0
         self._began = 0.0
         self._duration = Smoothed()
+        self._durations = Histogram(CALLS_S)
         self._number = 0
         self._hurry_s = 0.0
 
@@ -115,6 +117,8 @@ class Flow:
         self.failures = 0
         self._duration.add(time.monotonic() - self._began)
         self._worker.child.facts[f"{self.name}_s"] = self._duration.value
+        if not result:
+            self._add("empty")
         then(result)
         self._worker.step()
 
@@ -137,7 +141,12 @@ class Flow:
         """Calls by flow and result, for metrics; `contacts`: the server was tried."""
         facts = self._worker.child.facts
         facts["contacts"] = facts.get("contacts", 0) + 1
-        name = f"calls_{self.name}_{result}"
-        facts[name] = facts.get(name, 0) + 1
+        self._durations.add(time.monotonic() - self._began)
+        facts.setdefault("call_times", {})[self.name] = self._durations.facts()
+        self._add(result)
         if result == "ok":
             facts["last_success_at"] = time.time()
+
+    def _add(self, result: str) -> None:
+        facts, name = self._worker.child.facts, f"calls_{self.name}_{result}"
+        facts[name] = facts.get(name, 0) + 1

@@ -28,7 +28,14 @@ from espilot.core.storage_trouble import (
     StorageTrouble,
     TimePassed,
 )
-from espilot.errors import EspilotError, OutputError, StorageFatal, StorageRetryable
+from espilot.errors import (
+    EspilotError,
+    OutputError,
+    StorageDiffers,
+    StorageFatal,
+    StorageRetryable,
+)
+from espilot.histogram import CALLS_S, Histogram
 from espilot.model import Archive, ArchiveState, DoneRange, Job
 from espilot.pipeline.packing import Packing, ends, flush_wanted
 from espilot.wire.messages import Ship, StorageHealth
@@ -68,6 +75,7 @@ class StageoutWorker:
             limit=self._config.circuit_failures,
             open_s=self._config.circuit_open_s,
         )
+        self._upload_times = Histogram(CALLS_S)
         self._directory = child.context.archives
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._inspector = OutputInspector(
@@ -108,6 +116,7 @@ class StageoutWorker:
         held_bytes = sum(archive.size_bytes for archive in archives) + self._packing.size_bytes
         self._pressure.observe(held_bytes)
         packed = [a.size_bytes for a in archives if a.state is ArchiveState.PACKED]
+        self.child.facts["backlog_bytes"] = sum(packed) + self._packing.size_bytes
         return sum(packed), not self._pressure.is_open
 
     def _hasten(self, ship: Ship) -> None:
@@ -219,6 +228,8 @@ class StageoutWorker:
         endpoint = self._uploads.pop(archive.name).endpoint
         self._choice.succeeded(endpoint)
         self._tally(endpoint, size_bytes=archive.size_bytes)
+        self._upload_times.add(time.monotonic() - began)
+        self.child.facts["upload_times"] = self._upload_times.facts()
         storage_id = self.storages[endpoint].storage_id
         self._measure(self._upload_rate, archive.size_bytes, began)
         with self.child.queue.moves() as moves:
@@ -233,7 +244,7 @@ class StageoutWorker:
     def _not_uploaded(self, archive: Archive, error: EspilotError) -> None:
         upload = self._uploads[archive.name]
         upload.busy, endpoint = False, upload.endpoint
-        self._tally(endpoint, failed=1)
+        self._tally(endpoint, failure=kind_of(error))
         now = time.monotonic()
         wanted_s = error.retry_after_s if isinstance(error, StorageRetryable) else None
         following = self._choice.failed(
@@ -251,12 +262,17 @@ class StageoutWorker:
         if following.failed:
             self._handle_trouble(StageoutFailed(), str(error))
 
-    def _tally(self, endpoint: str, *, size_bytes: int = 0, failed: int = 0) -> None:
-        """Note what went to an endpoint, for metrics."""
+    def _tally(self, endpoint: str, *, size_bytes: int = 0, failure: str = "") -> None:
+        """Note what went to an endpoint, or that it failed, for metrics."""
         uploads = self.child.facts.setdefault("uploads", {})
-        each = uploads.setdefault(endpoint, {"bytes": 0, "failed": 0})
+        each = uploads.setdefault(endpoint, {"bytes": 0, "archives": 0, "failures": {}})
         each["bytes"] += size_bytes
-        each["failed"] += failed
+        if failure:
+            each["failures"][failure] = each["failures"].get(failure, 0) + 1
+            return
+        each["archives"] += 1
+        if endpoint != next(iter(self.storages)):
+            self.child.facts["failovers"] = self.child.facts.get("failovers", 0) + 1
 
     def _handle_trouble(
         self, event: StageoutSucceeded | StageoutFailed | TimePassed, reason: str = ""
@@ -289,6 +305,12 @@ class StageoutWorker:
         if removed:
             self.child.log.info("delete", "debris of an unfinished archive removed",
                                 names=",".join(removed))  # fmt: skip
+
+
+def kind_of(error: EspilotError) -> str:
+    """What kind of failure an upload had, in a few words."""
+    kinds = {StorageDiffers: "differs", StorageRetryable: "temporary", StorageFatal: "refused"}
+    return next((word for kind, word in kinds.items() if isinstance(error, kind)), "local")
 
 
 def remove_outputs(rows: list[DoneRange]) -> None:

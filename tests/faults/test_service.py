@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -300,3 +301,44 @@ def test_settings_that_no_pilot_can_use(service: Service, text: str, words: str)
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 64
     assert words in done.stderr
+
+
+def samples_of(path: Path) -> dict[tuple[str, str], float]:
+    """Each sample of a text file by its name and its one label besides the slot."""
+    text = path.read_text() if path.exists() else ""
+    rows = re.findall(r'^espilot_(\w+)\{(?:\w+="([^"]*)",)?slot="one"\} (\S+)$', text, re.MULTILINE)
+    return {(name, label): float(value) for name, label, value in rows}
+
+
+def test_metrics_count_truly(service: Service) -> None:
+    """At the end of a job the figures are those of the server; work that came back is counted."""
+    path = service.base / "one.prom"
+    service.settings(metrics={"textfile": str(path), "every_s": 1})
+    pilot = service.start()
+    service.wait_booked(30)
+    launcher = next(
+        pid for pid, words in run_oracle.children_of(pilot.pid).items() if "launcher" in words
+    )
+    for pid in run_oracle.children_of(launcher):
+        os.kill(pid, signal.SIGKILL)
+    service.wait_booked(EVENTS)
+    eventually(
+        lambda: (
+            samples_of(path).get(("event_ranges_total", "finished")) == EVENTS
+            and samples_of(path)["event_range_duration_seconds_count", ""] >= EVENTS
+        ),
+        what="figures of all ranges",
+    )
+    found = samples_of(path)
+    assert found["event_range_duration_seconds_count", ""] == EVENTS
+    back = sum(n for (name, _), n in found.items() if name == "event_ranges_redispatched_total")
+    assert back >= 1
+    assert found["range_buffer_wait_seconds_count", ""] == EVENTS + back
+    assert found["events_processed_total", ""] == EVENTS
+    assert not [key for key in found if key[0] == "events_lost_total"]
+    shipped = sum(each.stat().st_size for each in (service.base / "storage").rglob("*.tar"))
+    eventually(lambda: samples_of(path)["stageout_backlog_bytes", ""] == 0)
+    assert f'result="ok",slot="one",storage="storage"}} {float(shipped)}' in path.read_text()
+    assert found["range_requests_total", "ranges"] >= 1
+    pilot.terminate()
+    assert pilot.wait(30) == 0

@@ -79,7 +79,7 @@ def test_kernel_kills_are_told_once_with_numbers(tmp_path: Path) -> None:
         "the kernel has ended 2 processes of the payload for lack of memory: its control group may "
         "have 64.0 MB; at most it had 64.0 MB"
     )
-    assert (verdict.value, verdict.limit) == (64 * MB, 64 * MB)
+    assert verdict.value == 2
     assert own.judge(own.figures()) is None
     write_files(group, memory_events="oom 1\noom_kill 3\n")
     verdict = own.judge(own.figures())

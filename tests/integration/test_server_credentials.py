@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,20 @@ def tls_of(authority: Path) -> ssl.SSLContext:
     context.load_verify_locations(authority / "ca.pem")
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+def test_expiries(authority: Path, tmp_path: Path) -> None:
+    """When proxy and token end, as openssl says; what cannot be read has no time."""
+    argv = ["openssl", "x509", "-enddate", "-noout", "-dateopt", "iso_8601", "-in", "alice.proxy"]
+    told = subprocess.run(argv, cwd=authority, capture_output=True, text=True, check=True).stdout
+    end = datetime.strptime(told.strip(), "notAfter=%Y-%m-%d %H:%M:%SZ").replace(tzinfo=UTC)
+    proxy = authority / "alice.proxy"
+    assert Credentials(proxy=proxy).expiries() == {"proxy": end.timestamp()}
+    assert Credentials(proxy=tmp_path / "none").expiries() == {}
+    cut = tmp_path / "cut"
+    for size in (0, 40, 200, 600):
+        cut.write_text(proxy.read_text()[:size] + "\n-----END CERTIFICATE-----\n")
+        assert Credentials(proxy=cut).expiries() == {}
 
 
 def test_a_renewed_proxy_is_used_at_once(authority: Path, tmp_path: Path) -> None:

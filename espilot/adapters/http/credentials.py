@@ -11,10 +11,12 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espilot.adapters.http.certificate import read_expiry
 from espilot.errors import ConfigError, LocalError
 
 _LIMIT_BYTES = 256 * 2**10
@@ -70,6 +72,15 @@ class Credentials:
     def expires_at(self) -> float | None:
         """Unix time at which the token ends; None when it does not say, or there is none."""
         return _read_expiry(read_token(self.token)) if self.token is not None else None
+
+    def expiries(self) -> dict[str, float]:
+        """Unix times at which proxy and token end, as far as they say so and can be read."""
+        found: dict[str, float | None] = {}
+        with suppress(LocalError):  # the next call says it
+            if self.proxy is not None:
+                found["proxy"] = read_expiry(_read_file(self.proxy, "proxy"))
+            found["token"] = self.expires_at()
+        return {kind: at_unix for kind, at_unix in found.items() if at_unix is not None}
 
 
 def find_credentials(given: Credentials, environ: Mapping[str, str]) -> Credentials:
