@@ -84,6 +84,11 @@ class Settings:
         "", "Where a drain spares what the storage does not take; may be on a shared file system."
     )
 
+    @property
+    def path_conventions(self) -> dict[int, int]:
+        """The conventions of paths by the id of the endpoint."""
+        return {each.id: each.path_convention for each in self.endpoints.values()}
+
 
 def credential_variables(settings: Settings) -> frozenset[str]:
     """Names of the environment variables that hold credentials of endpoints."""
@@ -204,6 +209,7 @@ def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
                     yield f"{section}.{key}", value
     for name, endpoint in settings.endpoints.items():
         yield f"endpoints.{name}.id", endpoint.id
+        yield f"endpoints.{name}.path_convention", endpoint.path_convention
 
 
 def _read_section(kind: type[T], table: Mapping[str, Any], origin: str, prefix: str) -> T:

@@ -197,15 +197,21 @@ class RangeReport:
     diag: str | None = None
 
 
+PATH_CONVENTION = 1000
+"""What pilots say of archives: their scope is `transient`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveFacts:
-    """What is said to the server of one archive. `storage_id` is the id of the storage endpoint."""
+    """What is said to the server of one archive. `storage_id` is the id of the storage endpoint,
+    `path_convention` tells those who read it how the path there is made."""
 
     lfn: str
     size_bytes: int
     adler32: str
     storage_id: int
     events: int
+    path_convention: int = PATH_CONVENTION
 
 
 @dataclass(frozen=True, slots=True)

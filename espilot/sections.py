@@ -139,6 +139,12 @@ class StageinConfig:
     )
     parallel: int = setting(4, "Downloads at the same time.")
     attempts: int = setting(3, "Tries of one download.")
+    cache: str = setting(
+        "", "Directory that keeps copies of inputs for later jobs of this user; empty: none."
+    )
+    cache_bytes: int = setting(
+        100 * 10**9, "Most bytes in the cache; what was used least lately goes first."
+    )
     archive_bytes: int = setting(
         100 * 10**9, "Most bytes that the archives of a job may unpack to."
     )
@@ -168,6 +174,9 @@ class EndpointConfig:
 
     url: str = setting("", "Directory or URL of the storage element: file, s3, davs, https, root.")
     id: int = setting(1, "Its number for the event server (objstoreID).")
+    path_convention: int = setting(
+        1000, "What merge jobs are told of the paths there (pathConvention); 1000: scope transient."
+    )
     activities: tuple[str, ...] = setting(
         (), "What it is for: es_events, es_failover, pw, es_events_read, pl, pls."
     )
@@ -321,6 +330,11 @@ class JobsConfig:
     failures: int = setting(
         0, "Failed requests in a row after which the run ends; 0 tries for ever."
     )
+    definition: str = setting(
+        "", "File in which a factory may leave the definition of the next job, JSON or a form."
+    )
+    pushed: bool = setting(False, "Only jobs left in that file are taken; the server is not asked.")
+    pushed_wait_s: float = setting(3600.0, "Longest wait for that file; then there is no job.")
     floor_s: float = setting(
         0.0, "No further job is taken when the run has lasted so long; 0: however long it lasts."
     )

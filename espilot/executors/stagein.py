@@ -72,7 +72,7 @@ class StageIn:
             return [failure for failure in pool.map(self._fetch, inputs) if failure is not None]
 
     def _fetch(self, wanted: JobInput) -> Failure | None:
-        if self._is_there(wanted):
+        if self._is_there(wanted) or self._took_from_cache(wanted):
             return None
         error: StorageError | InputError | LocalError | None = None
         for storage in self._sources.of(wanted):
@@ -83,8 +83,28 @@ class StageIn:
                 self._log.warning("stage-in", "input not fetched", lfn=wanted.lfn, error=failed)
                 continue
             self._log.info("stage-in", "input fetched", lfn=wanted.lfn, storage=storage.url)
+            self._keep_in_cache(wanted)
             return None
         return _failure_of(wanted, error)
+
+    def _took_from_cache(self, wanted: JobInput) -> bool:
+        """Whether an earlier job has left it on this machine."""
+        cache, facts = self._sources.cache, _facts_of_cached(wanted, self._sources)
+        if cache is None or facts is None:
+            return False
+        target = self._directory / wanted.lfn
+        taken = cache.take(wanted.lfn, target, size_bytes=facts[0], adler32=facts[1])
+        if taken:
+            self._log.info("stage-in", "input taken from the cache", lfn=wanted.lfn)
+        return taken
+
+    def _keep_in_cache(self, wanted: JobInput) -> None:
+        cache, facts = self._sources.cache, _facts_of_cached(wanted, self._sources)
+        if cache is None or facts is None:
+            return
+        source = self._directory / wanted.lfn
+        if not cache.keep(wanted.lfn, source, size_bytes=facts[0], adler32=facts[1]):
+            self._log.warning("stage-in", "input not kept in the cache", lfn=wanted.lfn)
 
     def _is_there(self, wanted: JobInput) -> bool:
         """Whether an earlier try has brought it."""
@@ -128,6 +148,13 @@ class StageIn:
         if wanted.size_bytes not in (None, size_bytes) or wanted.adler32 not in ("", adler32):
             raise StorageDiffers(f"input {wanted.lfn}: {storage.url} has another file of that name")
         return size_bytes, adler32
+
+
+def _facts_of_cached(wanted: JobInput, sources: Sources) -> tuple[int, str] | None:
+    """Size and adler32 of an input that a cache may have: known, and not a file of this machine."""
+    if wanted.lfn in sources.local or wanted.size_bytes is None or not wanted.adler32:
+        return None
+    return wanted.size_bytes, wanted.adler32
 
 
 def facts_of(path: Path) -> tuple[int, str]:

@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from espilot.core.reporting import Fates, key_of, needs_statuses, read_answer, read_statuses
-from espilot.model import Archive, ArchiveFacts, ArchiveState, Job, RangeReport, ReportBatch
+from espilot.model import (
+    PATH_CONVENTION,
+    Archive,
+    ArchiveFacts,
+    ArchiveState,
+    Job,
+    RangeReport,
+    ReportBatch,
+)
 from espilot.ports import EventServer, RangeQueue
 
 MOST_ARCHIVES = 100
@@ -42,10 +50,13 @@ class Answered:
     pending: bool = False
 
 
-def collect(queue: RangeQueue, max_ranges: int) -> Collected:
+def collect(
+    queue: RangeQueue, max_ranges: int, conventions: Mapping[int, int] | None = None
+) -> Collected:
     """What waits to be reported: failures and whole archives, about `max_ranges` in all.
 
-    With `max_ranges` 1 it is a single failure or archive.
+    With `max_ranges` 1 it is a single failure or archive. `conventions` are those of paths, by the
+    id of the storage.
     """
     batches: list[ReportBatch] = []
     failures = queue.failures()[:max_ranges]
@@ -62,18 +73,20 @@ def collect(queue: RangeQueue, max_ranges: int) -> Collected:
             break
         room -= len(archive.ids)
         archives.append(archive)
-        batches.append(batch_of(archive))
+        batches.append(batch_of(archive, conventions or {}))
     return Collected(tuple(archives), tuple(batches))
 
 
-def batch_of(archive: Archive) -> ReportBatch:
+def batch_of(archive: Archive, conventions: Mapping[int, int]) -> ReportBatch:
     """The report of a staged archive."""
+    storage_id = archive.storage_id or 0
     facts = ArchiveFacts(
         lfn=archive.name,
         size_bytes=archive.size_bytes,
         adler32=archive.adler32,
-        storage_id=archive.storage_id or 0,
+        storage_id=storage_id,
         events=archive.events,
+        path_convention=conventions.get(storage_id, PATH_CONVENTION),
     )
     return ReportBatch(tuple(RangeReport(i, "finished") for i in archive.ids), facts)
 

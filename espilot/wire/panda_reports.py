@@ -18,7 +18,6 @@ from espilot.model import ArchiveFacts, RangeReport, ReportAnswer, ReportBatch
 
 FINAL_STATUSES = ("finished", "failed", "fatal")
 IGNORED_STATUSES = ("running", "transferring")
-PATH_CONVENTION = 1000
 DIAG_LIMIT = 500
 _RANGE_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})-([0-9]{1,18})-([0-9]{1,18})-([0-9]{1,18})")
 
@@ -94,7 +93,7 @@ def _write_archive(archive: ArchiveFacts) -> dict[str, Any]:
         "fsize": archive.size_bytes,
         "adler32": archive.adler32,
         "numEvents": archive.events,
-        "pathConvention": PATH_CONVENTION,
+        "pathConvention": archive.path_convention,
     }
 
 

@@ -325,7 +325,9 @@ class EventServerWorker:
         assert self.record is not None
         if not self._reports.due:
             return
-        collected = reports.collect(self.child.queue, self._report_size.ranges)
+        collected = reports.collect(
+            self.child.queue, self._report_size.ranges, self.child.settings.path_conventions
+        )
         if collected.batches:
             job = self.record.job
             self._reports.call(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espilot.adapters.input_cache import InputCache
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.config import split_input
 from espilot.model import Job
@@ -19,10 +20,11 @@ from espilot.workers.storages import storages_for
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where inputs may lie: storages by the name of their endpoint, in the order of their use, and
-    files of this machine by their LFN, which come before all."""
+    files of this machine by their LFN, which come before all; a cache may have some of them."""
 
     storages: Mapping[str, Storage]
     local: Mapping[str, Path]
+    cache: InputCache | None = None
 
     def of(self, wanted: JobInput) -> list[Storage]:
         """The storages to try, the likeliest first."""
@@ -47,7 +49,11 @@ def sources_of(context: Context, job: Job, inputs: Sequence[JobInput]) -> Source
     """The sources of a job's inputs. A merge job has none on this machine."""
     activity = "es_events_read" if job.kind == "merge" else "pr"
     storages = storages_for(context.settings, context.storage, context.jobdir, activity)
-    return Sources(storages, {} if job.kind == "merge" else local_files(context, inputs))
+    if job.kind == "merge":
+        return Sources(storages, {})
+    config = context.settings.stagein
+    cache = InputCache(context.jobdir / config.cache, config.cache_bytes) if config.cache else None
+    return Sources(storages, local_files(context, inputs), cache)
 
 
 def local_files(context: Context, inputs: Sequence[JobInput]) -> dict[str, Path]:

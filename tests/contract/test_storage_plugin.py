@@ -114,9 +114,7 @@ def test_contract(check: Callable[[Subject], None], installed: Path, tmp_path: P
 @pytest.mark.parametrize("scheme", ["hollow", "broken"])
 def test_plugin_that_cannot_be_loaded(installed: Path, scheme: str) -> None:
     """A plug-in without its module or its class is named, with what is missing."""
-    with pytest.raises(
-        ConfigError, match=r"plug-in .* cannot be imported: .*(NoSuchName|no_such)"
-    ):
+    with pytest.raises(ConfigError, match=r"plug-in .* cannot be imported: .*(NoSuchName|no_such)"):
         open_storage(f"{scheme}:/x")
 
 

@@ -16,7 +16,7 @@ from pilot_run import FAKE, ROOT, Run, eventually, job_text, runner_in
 from real_servers import BUCKET, SECRET, Server
 from relay import relay_to
 from small_disk import enlarge, small_disk
-from storage_runs import EVENTS, QUICK, S3Runs, StorageRuns, storage_ids
+from storage_runs import EVENTS, QUICK, S3Runs, StorageRuns, storage_places
 
 FILLING_BYTES = 2**20
 
@@ -33,7 +33,7 @@ def test_main_job(s3_runs: S3Runs) -> None:
     eventually(lambda: run.pid_of("stageout"), what="stage-out worker")
     secret_of_no_process(run)
     s3_runs.require_finished(run)
-    assert storage_ids(run) == {42}
+    assert storage_places(run) == {"42/1000"}
 
 
 def secret_of_no_process(run: Run) -> None:
@@ -154,12 +154,13 @@ def fill(server: Server) -> None:
 
 
 def test_failover(s3_runs: S3Runs) -> None:
-    """When the first store is away, the outputs go to the second, whose id is reported."""
+    """When the first store is away, the outputs go to the second, whose id is reported, with its
+    convention of paths."""
     s3_runs.relay.up = relays.refused
-    second = s3_runs.direct(activities=["es_failover"])
+    second = s3_runs.direct(activities=["es_failover"], path_convention=1007)
     run = s3_runs.start(endpoints=f"\n[endpoints.second]\n{second}\n")
     s3_runs.require_finished(run)
-    assert storage_ids(run) == {43}
+    assert storage_places(run) == {"43/1007"}
     assert "state=trouble" not in run.log
 
 
