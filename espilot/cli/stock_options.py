@@ -88,6 +88,8 @@ HONOURED = """
 --job-type text which jobs are asked for
 --resource-type text which jobs are asked for: SCORE, MCORE, ...
 --harvester-workdir text directory of files that stands for the server
+--harvester-datadir text directory in which the factory leaves pandaJobData.out, if there is one
+--harvester-submit-mode text PULL asks the server for jobs, PUSH waits for pandaJobData.out
 --output-dir text storage element: a directory or a URL
 --es-executor-type text generic
 --stageout-attempts int tries of one upload
@@ -103,10 +105,8 @@ HONOURED = """
 ACCEPTED = """
 -i/--versiontag text PR, RC or ALRB: the label says which jobs
 --hpc-mode text chosen by the job
---harvester-submit-mode text the job comes from the server, or the directory of -z
 --harvester-workerattributes text HARVESTER_PILOT_CONFIG names the files
 --harvester-eventstatusdump text HARVESTER_PILOT_CONFIG names the files
---harvester-datadir text it is the directory of -z
 --queuedata-url text queue data are read from queuedata.json in the work directory
 -d/--debug flag the log in the work directory has everything
 --pilot-user text experiment plug-in

@@ -48,6 +48,7 @@ VARIABLE_SETTINGS = {
     "HARVESTER_PILOT_CONFIG": ("harvester.config", "str"),
 }
 LIFETIME = "PANDAPILOT_LIFETIME"
+JOB_FILE, HARVESTER_JOB_FILE = "pandaJobData.out", "HPCJobs.json"
 DEFAULTS: Mapping[str, Any] = {
     "server": {"url": f"{SERVER}:{PORT}", "label": "ptest"},
     "jobs": {"requests": 2, "failures": 5, "at_most": 1},
@@ -78,7 +79,7 @@ def read_stock_settings(
     """
     name = str(command.get("queue", environ.get("ESPILOT_SERVER_SITE", "")))
     queue, layers, notes = read_queue(here, name)
-    given = [*option_layers(command, environ, queue), *environment_layers(environ)]
+    given = [*option_layers(command, environ, queue, here), *environment_layers(environ)]
     given += [*variable_layers(environ, notes)]
     config, instance = command.get("config"), command.get("instance", "")
     files = file_layers(Path(config) if config else None, instance, environ)
@@ -112,8 +113,38 @@ def read_text(path: Path) -> str:
         raise QueueDataError(f"cannot read {path}: {error.strerror}") from error
 
 
+def pushed_layers(command: StockCommand, environ: Mapping[str, str], here: Path) -> list[Layer]:
+    """Where a factory leaves a job; without -z, which has a directory for that."""
+    if command.get("noserverupdate"):
+        return []
+    pushed = str(command.get("harvester-submit-mode", "PULL")).upper() == "PUSH"
+    path, origin = find_definition(command, environ, here), "a file of the factory"
+    if path is None:
+        if not pushed:
+            return []
+        path = Path(command.get("harvester-datadir") or here, JOB_FILE)
+    if pushed:
+        origin = "option --harvester-submit-mode PUSH"
+    return [Layer(origin, {"jobs": {"definition": str(path.absolute()), "pushed": pushed}})]
+
+
+def find_definition(command: StockCommand, environ: Mapping[str, str], here: Path) -> Path | None:
+    """The job definition that a factory has left: only in the directory that is named, else beside
+    the pilot's source or in the work directory, else the one of Harvester."""
+    datadir = command.get("harvester-datadir")
+    source = environ.get("PANDA_PILOT_SOURCE")
+    places = [Path(source).parent, Path(source)] if source else []
+    candidates = [place / JOB_FILE for place in (*places, here)]
+    harvester = command.get("harvester-workdir") or environ.get("HARVESTER_WORKDIR")
+    if harvester:
+        candidates.append(Path(harvester) / HARVESTER_JOB_FILE)
+    if datadir:
+        candidates = [Path(datadir) / JOB_FILE]
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def option_layers(
-    command: StockCommand, environ: Mapping[str, str], queue: QueueData | None
+    command: StockCommand, environ: Mapping[str, str], queue: QueueData | None, here: Path
 ) -> list[Layer]:
     """One layer for each option that is a setting; the life time may be told by a variable."""
     layers = []
@@ -126,6 +157,7 @@ def option_layers(
             layers.append(Layer(f"option {command.given[name]}", nest({setting: value})))
     longest_s = queue.max_time_s if queue is not None else 0
     layers = [each for each in layers if not _is_longer(each, longest_s)]
+    layers += pushed_layers(command, environ, here)
     if command.get("noworkerpilotstatusupdate"):
         layers.append(Layer(f"option {command.given['noworkerpilotstatusupdate']}",
                             {"identity": {"tell_worker": False}}))  # fmt: skip
@@ -175,6 +207,7 @@ def server_address(command: StockCommand, environ: Mapping[str, str]) -> tuple[s
     if command.get("noserverupdate"):
         directory = (
             command.get("harvester-workdir")
+            or command.get("harvester-datadir")
             or environ.get("HARVESTER_WORKDIR")
             or command.get("workdir")
         )

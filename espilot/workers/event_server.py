@@ -156,7 +156,7 @@ class EventServerWorker:
         if self._task_over is not None:
             self._presence.end(self._task_over, work)
         elif self._jobs.due and work.jobs:
-            self._jobs.call(self._jobs.server.acquire_job, self._got_job)
+            self._jobs.call(self._foreign.acquire, self._got_job)
         elif self._jobs.due and not self._foreign.here:
             self._ask_task()
 
@@ -164,13 +164,13 @@ class EventServerWorker:
         if job is None:
             self._foreign.none() if self._foreign.here else self._ask_task()
             return
-        self._foreign.begun()
         counts = self.child.queue.counts()
         facts = {"before": asdict(counts), **self._heart.begin()}
         self._keep_job(job)
         with self.child.queue.moves() as moves:
             moves.set_job(job, Phase.RUNNING, facts)
         self.child.queue.sync()
+        self._foreign.begun(job)
         self.record = JobRecord(job, Phase.RUNNING, facts)
         self._prefetch = self._new_prefetch()
         self._next_heartbeat = 0.0

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from espilot.adapters.disk import remove_path
 from espilot.core.job_requests import JobRequests
-from espilot.errors import EspilotError
+from espilot.errors import EspilotError, ServerUnavailable
+from espilot.model import Job
 from espilot.wire.messages import TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.flow import Flow
+from espilot.workers.pushed_job import PushedJob
 
-NO_SERVER = 1318
-"""The pilot error code for it."""
+NO_SERVER, BAD_FILE = 1318, 1303
+"""Pilot error codes: the server cannot be reached; the file of a job cannot be used."""
 
 
 class ForeignJobs:
@@ -30,8 +32,16 @@ class ForeignJobs:
         self._calls = calls
         self._flow = flow
         self._requests = JobRequests(child.settings.jobs)
-        self._began = time.monotonic()
+        self._began = self._asked = time.monotonic()
         self._code = 0
+        definition = child.settings.jobs.definition if self.here else ""
+        self._pushed = PushedJob(child.context.jobdir / definition if definition else None)
+        self._taken: Job | None = None
+        self._fault = ""
+        record = child.queue.job()
+        if record is not None:
+            # Of a former process of this worker, or of another pilot: it is one of our jobs.
+            self.begun(record.job)
 
     def end(self, work: Work) -> TaskOver | None:
         """The last word when no further job is wanted; None while they are."""
@@ -50,28 +60,63 @@ class ForeignJobs:
                 "fatal": c.fatal_total,
                 "events_finished": c.events,
                 "reason": reason if work.over or self._unreachable() else "",
-                "code": NO_SERVER if self._unreachable() else self._code,
+                "code": self._last_code(),
             }
         )
+
+    def _last_code(self) -> int:
+        if not self._unreachable():
+            return self._code
+        return BAD_FILE if self._fault else NO_SERVER
 
     def _unreachable(self) -> str:
         """Why the server is given up; "" while it is not."""
         limit = self._child.settings.jobs.failures
         if not limit or self._flow.failures < limit:
             return ""
+        if self._fault:
+            return self._fault
         return f"{self._flow.failures} requests in a row failed"
 
-    def none(self) -> None:
-        """The server had none."""
-        self._flow.pause(self._requests.no_job(random.random()))
+    def acquire(self) -> Job | None:
+        """The job that was left in a file, else one of the server's, where that may be asked."""
+        self._fault = ""
+        try:
+            job = self._pushed.read()
+        except ServerUnavailable as error:
+            self._fault = str(error)
+            raise
+        if job is not None and self._taken is not None and job.panda_id == self._taken.panda_id:
+            self._pushed.taken(job)
+            job = None
+        if job is None and not (self.here and self._child.settings.jobs.pushed):
+            job = self._flow.server.acquire_job()
+        return job
 
-    def begun(self) -> None:
-        """The server had one."""
+    def none(self) -> None:
+        """There is none; for one that is to be pushed we wait."""
+        jobs = self._child.settings.jobs
+        if jobs.pushed and time.monotonic() - self._asked < jobs.pushed_wait_s:
+            self._flow.pause(jobs.pause_min_s)
+        else:
+            self._flow.pause(self._requests.no_job(random.random()))
+
+    def begun(self, job: Job) -> None:
+        """There is one, and the queue holds it."""
         self._requests.job_begun()
+        self._put_away(job)
+
+    def _put_away(self, job: Job) -> None:
+        self._taken = job
+        try:
+            self._pushed.taken(job)
+        except ServerUnavailable as error:
+            self._child.log.warning("job", "the job's file stays", error=error)
 
     def ended(self, *, good: bool, code: int) -> None:
         """The job ended with this pilot error code; a good one has made something."""
         self._code = code if not good else self._code
+        self._asked = time.monotonic()
         lasted_s = time.monotonic() - self._began
         pause_s = self._requests.job_ended(good=good, chance=random.random(), lasted_s=lasted_s)
         if self.here:

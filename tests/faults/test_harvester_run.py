@@ -13,8 +13,12 @@ from typing import Any
 
 import harvester_reader
 import pytest
+import run_oracle
 from harvester_reader import FIRST_JOB, Books
 from pilot_run import ESPILOT, FAKE, Runner, eventually, job_text, runner_in
+from test_recover import kill_all, recover
+
+from espilot.model import RangeState
 
 QUICK: dict[str, Any] = {"poll_s": 0.05, "ask_again_s": 0.5, "lost_s": 5.0}
 
@@ -131,3 +135,30 @@ def test_many_jobs_end_with_a_reason(tmp_path: Path, runner: Runner) -> None:
     run = runner.start(job(), "--harvester", str(place))
     assert run.end() == 1
     assert "ManyToOne" in run.log
+
+
+@pytest.mark.parametrize("kind", ["es_output", "zip_output"])
+def test_lesson_16_recovery_after_everything_is_killed(
+    tmp_path: Path, runner: Runner, kind: str
+) -> None:
+    """All processes die at once: `espilot recover` brings the job to its end in the same exchange
+    directory; no range is lost or told twice, and it leaves no request and nothing half written."""
+    with harvester(tmp_path, 150, kind) as (books, place):
+        run = runner.start(job(20, output=kind), "--harvester", str(place))
+        eventually(lambda: finished(books) > 30 or run.ended, what=run.log)
+        kill_all(run)
+        made = run_oracle.queued(run.state)
+        assert sum(made[state] for state in ("sent", "done", "packed", "staged")) > 0
+        ended = recover(run)
+        assert ended.returncode == 0, ended.stderr + run.log[-4000:]
+        assert findings(books) == []
+        assert finished(books) == 150
+        assert json.loads(ended.stdout)["ranges"]["finished"] == 150
+        left = run_oracle.queued(run.state)
+        assert not any(left[state.value] for state in RangeState)
+        names = {path.name for path in place.iterdir()}
+        assert not {"worker_requestevents.json", "worker_requestjob.json"} & names
+        assert not [name for name in names if name.startswith(".")]
+        again = recover(run)
+        assert (again.returncode, finished(books)) == (0, 150)
+        assert "nothing to recover" in again.stderr
