@@ -42,8 +42,10 @@ def check_http(status: int, body: bytes) -> None:
     if status >= 500 or status < 300 or status in _BUSY:
         raise ServerUnavailable(f"server answered HTTP {status}: {shorten(body)}")
     if status < 400:
-        raise ServerRefused(
-            f"server answered with a redirect (HTTP {status}); use its real address"
+        # Whoever says this is no event server: it is as if there had been no answer.
+        raise ServerUnavailable(
+            f"answered with a redirect (HTTP {status}): server.url is not its real address, or "
+            "something stands before it"
         )
     raise ServerRefused(f"server refused (HTTP {status}): {shorten(body)}")
 

@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 @pytest.fixture(scope="module")
 def passage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One pilot, past all servers whose tests in this module are to be run."""
-    from quirk_cells import pass_through
+    from quirk_passage import pass_through
 
     items = [item for item in request.session.items if item.module is request.module]  # type: ignore[attr-defined]
     found = [item.callspec.params["cell"] for item in items if hasattr(item, "callspec")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from quirk_cells import Cell, Passage
+from quirk_cells import Cell
+from quirk_passage import Passage
 from quirk_table import cells_of
 
 

@@ -21,7 +21,7 @@ import requests
 
 from espilot.adapters.http import Connection, DialectChoice, PandaServer, Patience
 from espilot.adapters.http import connection as http_connection
-from espilot.errors import ConfigError, ServerRefused, ServerUnavailable
+from espilot.errors import ConfigError, ServerUnavailable
 from espilot.model import JobUpdate, RangeReport, ReportBatch
 from espilot.wire.panda_v1 import Pilot
 
@@ -350,7 +350,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
         ((_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",), ServerUnavailable),
         ((_HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",), ServerUnavailable),
         ((_HEAD + b"\r\n<html>login</html>",), ServerUnavailable),
-        ((b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",), ServerRefused),
+        ((b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",), ServerUnavailable),
     ],
 )
 def test_hostile_answers(pieces: tuple[bytes, ...], error: type[Exception]) -> None:

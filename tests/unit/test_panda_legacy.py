@@ -86,7 +86,7 @@ def test_every_function_has_its_v1_names() -> None:
         (200, b'{"StatusCode": 10}', ServerUnavailable),
         (200, b'{"StatusCode": "30"}', ServerUnavailable),
         (200, b"StatusCode=10", ServerUnavailable),
-        (302, b"", ServerRefused),
+        (302, b"", ServerUnavailable),
         (403, b"ERROR : Token authentication failed. x", ServerRefused),
         (200, b"production or pilot role is required", ServerRefused),
         (200, b"failed to retrieve DN", ServerRefused),

@@ -134,7 +134,7 @@ READERS = {
         (200, envelope(None, False, "TimeOut"), ServerUnavailable),
         (200, envelope(None, False, "database error in the PanDA server"), ServerUnavailable),
         (200, envelope(None, None), ServerUnavailable),
-        (302, b"", ServerRefused),
+        (302, b"", ServerUnavailable),
         (403, b"ERROR : method x is forbidden", ServerRefused),
         (404, b"not found", ServerRefused),
         (200, envelope(None, False, "Argument error: missing"), ServerRefused),
