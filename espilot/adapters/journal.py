@@ -1,6 +1,7 @@
 """The journal of the machine, by its native protocol: a log line with fields that can be asked for.
 
-`journalctl ESPILOT_JOB=4711` and `journalctl ESPILOT_RANGE=...` find what concerns them.
+`journalctl ESPILOT_JOB=4711` and `journalctl ESPILOT_RANGE=...` find what concerns them; each
+action has a MESSAGE_ID of its own.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import logging
 import os
 import socket
 import struct
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SOCKET = Path("/run/systemd/journal/socket")
 PRIORITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+MESSAGES = uuid.UUID("8f4a2c1e-5b7d-4e0a-9c36-d1e2f3a4b5c6")
+"""Of it and an action follows the id of all messages with that action, the same everywhere."""
 RANGE_FIELDS = ("range", "range_id", "first")
 """Fields of our log lines that name a range."""
 
@@ -52,6 +56,8 @@ class JournalHandler(logging.Handler):
             "PRIORITY": str(PRIORITIES.get(record.levelno, 6)),
             "SYSLOG_IDENTIFIER": self._identifier,
         }
+        if ours.get("action"):
+            fields["MESSAGE_ID"] = message_id(str(ours["action"]))
         named = {"ROLE": ours.get("role"), "ACTION": ours.get("action"), "JOB": ours.get("job")}
         data: Mapping[str, Any] = ours.get("fields", {})
         named["RANGE"] = next((data[name] for name in RANGE_FIELDS if name in data), None)
@@ -61,6 +67,11 @@ class JournalHandler(logging.Handler):
         """Close."""
         self._socket.close()
         super().close()
+
+
+def message_id(action: str) -> str:
+    """The id of messages with this action, for journalctl MESSAGE_ID= and for catalogues."""
+    return uuid.uuid5(MESSAGES, action).hex
 
 
 def encode(fields: Mapping[str, str]) -> bytes:

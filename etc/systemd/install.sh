@@ -12,16 +12,22 @@ base=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cp -R "$root/espilot" "$root/setup.py" "$root/pyproject.toml" "$build/"
-rm -rf "$lib"
+new=$lib.new old=$lib.old
+rm -rf "$new" "$old"
 "$python" -m venv "$build/venv"  # for its pip
-"$build/venv/bin/python" -m pip install --quiet --disable-pip-version-check --target "$lib" "$build[server,metrics]"
-rm -rf "$lib/bin"
-mkdir -p "$lib/bin" "$dest$prefix/bin"
+"$build/venv/bin/python" -m pip install --quiet --disable-pip-version-check --target "$new" "$build[server,metrics]"
+rm -rf "$new/bin"
+mkdir -p "$new/bin" "$dest$prefix/bin"
 for name in espilot fake-payload; do
-    sed "1s|.*|#!$base|" "$root/bin/$name" > "$lib/bin/$name"
-    chmod 755 "$lib/bin/$name"
+    sed "1s|.*|#!$base|" "$root/bin/$name" > "$new/bin/$name"
+    chmod 755 "$new/bin/$name"
     ln -sf "../lib/espilot/bin/$name" "$dest$prefix/bin/$name"
 done
+
+# The former program stays until the new one is whole.
+if [ -d "$lib" ]; then mv "$lib" "$old"; fi
+mv "$new" "$lib"
+rm -rf "$old"
 
 put() { install -D -m 644 "$1" "$dest$2"; }
 units=$prefix/lib/systemd/system
@@ -38,6 +44,9 @@ put "$here/espilot.logrotate" "$prefix/share/espilot/logrotate"
 put "$here/espilot.env" "$prefix/share/espilot/espilot.env"
 put "$here/service.toml" "$prefix/share/espilot/service.toml"
 put "$root/etc/espilot.toml" "$prefix/share/espilot/espilot.toml"
+for page in "$root"/docs/man/*.[1-9]; do
+    put "$page" "$prefix/share/man/man${page##*.}/$(basename "$page")"
+done
 put "$root/etc/prometheus-alerts.yml" "$prefix/share/espilot/prometheus-alerts.yml"
 
 cat <<EOF

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from espilot.adapters.journal import JournalHandler, encode, stderr_is_journal
+from espilot.adapters.journal import JournalHandler, encode, message_id, stderr_is_journal
 from espilot.logs import open_log
 
 
@@ -34,6 +34,10 @@ def test_fields(tmp_path: Path) -> None:
     assert fields["ESPILOT_JOB"] == "4711"
     assert fields["ESPILOT_RANGE"] == "r-1"
     assert (fields["ESPILOT_ROLE"], fields["ESPILOT_ACTION"]) == ("stageout", "pack")
+    assert fields["MESSAGE_ID"] == message_id("pack") != message_id("upload")
+    assert message_id("drain") == "d7c933742f1d5d6691a6b630c0a268e0", (
+        "others search for it: it stays"
+    )
     assert "output lost" in fields["MESSAGE"]
     assert "output lost" in (tmp_path / "log").read_text()
 

@@ -86,6 +86,8 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     try:
         script = ROOT / "etc" / "systemd" / "install.sh"
         subprocess.run(["sh", str(script), str(PYTHON), str(machine.root), "/usr"], check=True)
+        assert (machine.root / "usr/share/man/man1/espilot.1").is_file()
+        assert [path.name for path in (machine.root / "usr/lib").glob("espilot*")] == ["espilot"]
         drop_in = machine.root / "etc/systemd/system/espilot@.service.d/test.conf"
         drop_in.parent.mkdir(parents=True)
         drop_in.write_text(DROP_IN)
