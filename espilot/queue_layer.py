@@ -12,6 +12,7 @@ from espilot.wire.queuedata import ACTIVITIES, QueueData, StorageElement
 MEMORY_FACTOR = 2.0
 """A payload may take so many times the queue's `maxrss`, if the queue says nothing else."""
 WORKDIR_GRACE = 0.2
+LOGS = "pls"
 KNOWN_TOKENS = frozenset(
     {
         "es_to_zip", "not_es_to_zip", "disable_multiple_buckets", "disable_get_events_before_ready",
@@ -69,7 +70,10 @@ def _limits(queue: QueueData) -> dict[str, Any]:
 
 def _stageout(queue: QueueData) -> dict[str, Any]:
     threads = queue.catchall.number("stageout_threads")
-    return {"parallel": threads} if threads else {}
+    section: dict[str, Any] = {"parallel": threads} if threads else {}
+    if queue.catchall.has("disable_log_to_objectstore"):
+        section["logs_every_s"] = 0.0
+    return section
 
 
 def _jobs(queue: QueueData) -> dict[str, Any]:
@@ -95,9 +99,19 @@ def _endpoints(
             continue
         # Points separate sections and keys in names of settings.
         endpoints[name.replace(".", "_")] = _endpoint(
-            element, [a for a in ACTIVITIES if name in queue.storages.get(a, ())]
+            element, [a for a in ACTIVITIES if name in _serving(queue, a)]
         )
     return endpoints
+
+
+def _serving(queue: QueueData, activity: str) -> tuple[str, ...]:
+    """The storages of an activity; logs of running jobs may go to the object store of outputs."""
+    named = queue.storages.get(activity, ())
+    tokens = queue.catchall
+    if activity == LOGS and not named and tokens.has("log_to_objectstore"):
+        off = tokens.has("disable_log_to_objectstore")
+        return () if off else queue.storages.get("es_events", ())[:1]
+    return named
 
 
 def _endpoint(element: StorageElement, activities: list[str]) -> dict[str, Any]:

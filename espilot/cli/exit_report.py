@@ -15,12 +15,13 @@ from typing import Any
 
 from espilot import __version__
 from espilot.cli.stock_options import StockCommand
-from espilot.cli.stock_settings import QueueDataError
+from espilot.cli.stock_queue import NoQueueDataError, QueueDataError
 from espilot.core.exit_code import (
     BAD_QUEUE_DATA,
     GENERAL,
     NO_DIRECTORY,
     NO_JOBS,
+    NO_QUEUE_DATA,
     NO_SERVER,
     NO_SPACE,
     REACHED_WALL_TIME,
@@ -45,6 +46,7 @@ NO_STORAGE = 1133
 CODES: Mapping[type[EspilotError], int] = MappingProxyType(
     {
         QueueDataError: BAD_QUEUE_DATA,
+        NoQueueDataError: NO_QUEUE_DATA,
         NoSpaceError: NO_SPACE,
         NoDirectoryError: NO_DIRECTORY,
         ServerError: NO_SERVER,

@@ -82,6 +82,8 @@ HONOURED = """
 --redirect-stdout text file that takes stdout and stderr
 --url text address of the server
 -p/--port int its port, where the address has none
+--queuedata-url text address or file of queue data, where there is no queuedata.json
+--storagedata-url text the same of storage data
 --use-https bool https or http
 --cacert text file of accepted certificate authorities
 --capath text directory of accepted certificate authorities
@@ -107,7 +109,6 @@ ACCEPTED = """
 --hpc-mode text chosen by the job
 --harvester-workerattributes text HARVESTER_PILOT_CONFIG names the files
 --harvester-eventstatusdump text HARVESTER_PILOT_CONFIG names the files
---queuedata-url text queue data are read from queuedata.json in the work directory
 -d/--debug flag the log in the work directory has everything
 --pilot-user text experiment plug-in
 -L/--leasetime int lease of a stager
@@ -122,7 +123,6 @@ ACCEPTED = """
 -r/--resource text obsolete
 -s/--site text obsolete
 -g/--baseurls text further servers
---storagedata-url text where storage data are
 --use-rucio-traces bool traces
 --rucio-host text traces
 --hpc-resource text name of a supercomputer

@@ -9,14 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from espilot.cli.stock_options import StockCommand
+from espilot.cli.stock_queue import read_queue
 from espilot.config_files import file_layers
 from espilot.config_origin import Layer, Layered, environment_layers, merge, nest, read_word
-from espilot.errors import ConfigError, EspilotError, MessageError
-from espilot.queue_layer import queue_layer, unknown_tokens
-from espilot.wire.queuedata import QueueData, read_queue_data, read_storage_data
+from espilot.errors import ConfigError
+from espilot.wire.queuedata import QueueData
 
-QUEUE_FILE = "queuedata.json"
-STORAGE_FILES = ("cric_ddmendpoints.json", "ddmendpoints.json")
 SERVER = "https://pandaserver.cern.ch"
 PORT = 25443
 OWN_LABELS = ("rc_test2", "ptest")
@@ -57,10 +55,6 @@ DEFAULTS: Mapping[str, Any] = {
 """What a stock pilot does where nobody says anything."""
 
 
-class QueueDataError(EspilotError):
-    """Queue data that cannot be used."""
-
-
 @dataclass(frozen=True, slots=True)
 class StockSettings:
     """The settings, the queue data if there are any, and what is to be warned of."""
@@ -75,10 +69,10 @@ def read_stock_settings(
 ) -> StockSettings:
     """All settings; `here` is where the factory may have put files.
 
-    Errors: `ConfigError`, `QueueDataError`.
+    Errors: `ConfigError`, `stock_queue.QueueDataError`.
     """
     name = str(command.get("queue", environ.get("ESPILOT_SERVER_SITE", "")))
-    queue, layers, notes = read_queue(here, name)
+    queue, layers, notes = read_queue(command, environ, here, name)
     given = [*option_layers(command, environ, queue, here), *environment_layers(environ)]
     given += [*variable_layers(environ, notes)]
     config, instance = command.get("config"), command.get("instance", "")
@@ -87,30 +81,6 @@ def read_stock_settings(
     if layered.origin("server.site") == "default":
         raise ConfigError("-q QUEUE is missing: whose jobs are to be taken?")
     return StockSettings(layered, queue, tuple(notes))
-
-
-def read_queue(here: Path, name: str) -> tuple[QueueData | None, list[Layer], list[str]]:
-    """Queue data from the file that a factory has left, if there is one."""
-    path = here / QUEUE_FILE
-    if not path.is_file():
-        return None, [], []
-    storages = next((here / each for each in STORAGE_FILES if (here / each).is_file()), None)
-    try:
-        queue = read_queue_data(read_text(path), name)
-        elements = {} if storages is None else read_storage_data(read_text(storages))
-    except MessageError as error:
-        raise QueueDataError(f"{here}: {error}") from error
-    layer, notes = queue_layer(queue, elements, f"queue data {path}")
-    notes += [f"catchall: nothing here knows {token:.40}" for token in unknown_tokens(queue)]
-    return queue, [layer], notes
-
-
-def read_text(path: Path) -> str:
-    """A small text file; `QueueDataError` when it cannot be read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError as error:
-        raise QueueDataError(f"cannot read {path}: {error.strerror}") from error
 
 
 def pushed_layers(command: StockCommand, environ: Mapping[str, str], here: Path) -> list[Layer]:

@@ -10,7 +10,7 @@ import pytest
 from espilot.cli.exit_report import Report, failure, pilot_code
 from espilot.cli.faces import is_stock
 from espilot.cli.stock_options import read_stock
-from espilot.cli.stock_settings import QueueDataError
+from espilot.cli.stock_queue import QueueDataError
 from espilot.errors import (
     ConfigError,
     LocalError,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from espilot.cli.stock_options import read_stock
-from espilot.cli.stock_settings import QueueDataError, StockSettings, read_stock_settings
+from espilot.cli.stock_queue import NoQueueDataError, QueueDataError
+from espilot.cli.stock_settings import StockSettings, read_stock_settings
 from espilot.errors import ConfigError
 
 QUEUE: dict[str, Any] = {"name": "Q", "corecount": 4, "maxtime": 1000, "timefloor": 0}
@@ -44,6 +45,41 @@ def test_worker_is_not_told_of(tmp_path: Path) -> None:
     """-k: the server is not told of the worker's start and end."""
     assert read(tmp_path, "-q Q").layered.settings.identity.tell_worker
     assert not read(tmp_path, "-q Q -k").layered.settings.identity.tell_worker
+
+
+def test_queue_data_at_an_address(tmp_path: Path) -> None:
+    """They count where the factory has left none; what cannot be had is said."""
+    there = tmp_path / "elsewhere.json"
+    there.write_text(json.dumps({"Q": QUEUE | {"corecount": 7}}))
+    for address in (str(there), there.as_uri()):
+        found = read(tmp_path, f"-q Q --queuedata-url {address}").layered
+        assert found.settings.payload.cores == 7
+        assert found.origin("payload.cores") == f"queue data {address}"
+    with pytest.raises(NoQueueDataError, match="nothing"):
+        read(tmp_path, f"-q Q --queuedata-url {tmp_path}/nothing")
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE}))
+    assert read(tmp_path, f"-q Q --queuedata-url {there}").layered.settings.payload.cores == 4
+
+
+@pytest.mark.parametrize(
+    ("catchall", "every_s", "activities"),
+    [
+        ("", 600.0, ("es_events",)),
+        ("log_to_objectstore", 600.0, ("es_events", "pls")),
+        ("log_to_objectstore,disable_log_to_objectstore", 0.0, ("es_events",)),
+    ],
+)
+def test_logs_to_the_object_store(
+    tmp_path: Path, catchall: str, every_s: float, activities: tuple[str, ...]
+) -> None:
+    """The tokens of a queue say whether logs go to its object store while a job runs."""
+    queue = QUEUE | {"catchall": catchall, "astorages": {"es_events": ["OS"]}}
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": queue}))
+    element = {"id": 5, "rprotocols": {"w": {"endpoint": "s3://os.example", "path": "/bucket"}}}
+    (tmp_path / "ddmendpoints.json").write_text(json.dumps({"OS": element}))
+    settings = read(tmp_path, "-q Q").layered.settings
+    assert settings.stageout.logs_every_s == every_s
+    assert settings.endpoints["OS"].activities == activities
 
 
 def test_defaults_of_a_stock_pilot(tmp_path: Path) -> None:
