@@ -6,6 +6,8 @@ Missing values are the string "NULL", file lists are comma-separated strings, fl
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -81,8 +83,32 @@ def read_job(definition: Mapping[str, Any]) -> Job:
         log_lfn=log_lfn,
         input_lfns=tuple(dict.fromkeys(_lfns(definition, "inFiles"))),
         event_service=event_service,
-        definition=MappingProxyType(dict(definition)),
+        definition=MappingProxyType(with_plain_parameters(definition)),
     )
+
+
+def with_plain_parameters(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition with plain `jobPars`: some tasks have them in base64, and nothing says so.
+
+    A text that is no base64, or whose meaning would not look like arguments, stays as it is.
+    """
+    parameters = definition.get("jobPars")
+    if not isinstance(parameters, str):
+        return dict(definition)
+    return {**definition, "jobPars": _decoded(parameters)}
+
+
+def _decoded(parameters: str) -> str:
+    words = parameters.split()
+    # Encoders break lines of 76 characters; arguments are words of any length.
+    if len(words) > 1 and any(len(word) != len(words[0]) for word in words[:-1]):
+        return parameters
+    try:
+        text = base64.b64decode("".join(words), validate=True).decode("utf-8").strip()
+    except (binascii.Error, ValueError):
+        return parameters
+    is_printable = all(char.isprintable() or char in "\n\t" for char in text)
+    return text if is_printable and (text.startswith("-") or " " in text) else parameters
 
 
 def _number(definition: Mapping[str, Any], name: str, default: int | None = None) -> int:

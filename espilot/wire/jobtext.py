@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from espilot.errors import MessageError
+from espilot.wire.jobdef import with_plain_parameters
 
 _MOST_FIELDS = 1000
 _MAX_EVENTS = re.compile(r"--maxEvents[= ]'?\"?([0-9]{1,15})\b")
@@ -33,7 +34,7 @@ def read_definition(text: str) -> dict[str, Any]:
             raise MessageError(f"neither JSON nor form-encoded: {error}") from error
     if not isinstance(found, Mapping) or not ("PandaID" in found and "transformation" in found):
         raise MessageError("it has no PandaID and no transformation")
-    return dict(found)
+    return with_plain_parameters(found)
 
 
 def _unwrap(found: Any) -> Any:

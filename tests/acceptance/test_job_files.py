@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import zlib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -79,6 +80,9 @@ def event(**fields: Any) -> dict[str, Any]:
 
 JUMBO = {"inFiles": "EVNT.1,EVNT.2,EVNT.3", "jobsetID": 17, "coreCount": 136}
 FORMS = {
+    "base64": lambda fields: json.dumps(
+        {**fields, "jobPars": b64encode(fields["jobPars"].encode()).decode()}
+    ),
     "json": json.dumps,
     "form": lambda fields: urlencode({k: "NULL" if v is None else v for k, v in fields.items()}),
     "answer": lambda fields: json.dumps({"StatusCode": 0, "jobs": [fields]}),
@@ -202,7 +206,7 @@ def test_normal_job_that_fails(place: Place, fields: dict[str, Any], code: int, 
     run_oracle.require_nothing_left(place.workdir, place.workdir / "state", set())
 
 
-@pytest.mark.parametrize("form", ["json", "form"])
+@pytest.mark.parametrize("form", ["json", "form", "base64"])
 @pytest.mark.parametrize("extra", [{}, JUMBO], ids=["event", "jumbo"])
 def test_event_job(place: Place, form: str, extra: dict[str, Any]) -> None:
     """An event job runs its transformation on the ranges of its inputs; each range is shipped."""
@@ -215,7 +219,7 @@ def test_event_job(place: Place, form: str, extra: dict[str, Any]) -> None:
         assert account.content_of(each.id) == {name: expected_content(each.id, 100)}
 
 
-@pytest.mark.parametrize("form", ["json", "form"])
+@pytest.mark.parametrize("form", ["json", "form", "base64"])
 def test_merge_job(place: Place, form: str) -> None:
     """A merge job fetches archives and loose files, unpacks, writes its list, and merges."""
     members = {f"HITS.1.17-4700-9-{n}-10": f"part {n}\n".encode() for n in (1, 2, 3)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -84,3 +85,32 @@ def test_a_bad_field_is_named(field: str, value: Any) -> None:
 def test_unsafe_names_are_no_lfn(name: str) -> None:
     """A name that could leave its directory or break a list is not taken."""
     assert not is_lfn(name)
+
+
+LINES = base64.encodebytes(b"--maxEvents=5 " * 20).decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("LS1tYXhFdmVudHM9NSAtLXg=", "--maxEvents=5 --x"),
+        ("LS14\n", "--x"),
+        (LINES, ("--maxEvents=5 " * 20).strip()),
+        (base64.b64encode("-n 'é ü'".encode()).decode(), "-n 'é ü'"),
+        # Not encoded, or not to be decoded.
+        ("--maxEvents=5 --x", "--maxEvents=5 --x"),
+        ("run all of them", "run all of them"),
+        ("abcdefgh", "abcdefgh"),
+        ("aGVsbG8=", "aGVsbG8="),
+        ("LS14 LS14LS14 x", "LS14 LS14LS14 x"),
+        ("/wAA", "/wAA"),
+        ("", ""),
+        ("NULL", "NULL"),
+        (None, None),
+    ],
+)
+def test_encoded_parameters(given: Any, meant: Any) -> None:
+    """Parameters in base64 are read as what they mean; others stay what they are."""
+    facts = JobFacts(1, 2, 3, "t", 1, 1, 5, ("o",), ())
+    definition = {**write_job(facts), "jobPars": given}
+    assert read_job(definition).definition["jobPars"] == meant
