@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from abandoned import clean_up
 from belongings import Belongings, belongings, leaks
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +38,22 @@ def _no_leaks() -> Iterator[None]:
     found = leaks(before)
     if found:
         pytest.fail("left behind: " + "; ".join(found), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_abandoned_pilots(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What killed pilots of a test have left goes when its fixtures have ended them."""
+    own = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if own is not None:
+        clean_up(own)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _none_of_shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same for pilots that several tests have shared."""
+    yield
+    clean_up(tmp_path_factory.getbasetemp())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
