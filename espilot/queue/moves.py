@@ -212,6 +212,19 @@ class Moves(Transaction):
                 forgotten += 1
         return forgotten
 
+    def forget_done(self, ids: Iterable[str]) -> int:
+        """Delete done rows whose outputs were taken over by others; returns how many there were."""
+        counts = self._load_counts()
+        forgotten = 0
+        for range_id in ids:
+            row = self._get(id_bytes(range_id))
+            if row is not None and row[STATE] == DONE:
+                counts[EVENTS] += row[DATA][1]
+                self._delete(id_bytes(range_id), row)
+                forgotten += 1
+        counts[FINISHED] += forgotten
+        return forgotten
+
     def give_back(self, state: RangeState) -> list[str]:
         """Delete all rows of a state: the ranges are the server's again; returns their ids."""
         if state in (RangeState.PACKED, RangeState.STAGED):

@@ -24,6 +24,8 @@ class Calls:
     def __init__(self, loop: Loop, threads: int) -> None:
         self._most = threads
         self._threads = 0
+        self._lock = threading.Lock()
+        self._users = 1
         self._open = 0
         self._waiting: SimpleQueue[tuple[Callable[[], Any], Then, Then] | None] = SimpleQueue()
         self._wakeup = Wakeup()
@@ -45,6 +47,8 @@ class Calls:
         self._open += 1
         if self._threads < min(self._open, self._most):
             self._threads += 1
+            with self._lock:
+                self._users += 1
             threading.Thread(target=self._serve, name=f"call-{self._threads}", daemon=True).start()
         self._waiting.put((call, then, failed))
 
@@ -55,8 +59,22 @@ class Calls:
         if self._loop is not None:
             self._loop.forget(self._wakeup.fd)
             self._loop = None
+            self._leave()
+
+    def _leave(self) -> None:
+        """The last one closes the wake-up: a late call must not ring a foreign descriptor."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._wakeup.close()
 
     def _serve(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._leave()
+
+    def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
             call, then, failed = job
             result, error = None, None

@@ -6,19 +6,25 @@ import os
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from espilot.adapters.channel import PayloadChannel, Sending
-from espilot.adapters.loop import Timer
+from espilot.adapters.loop import Loop, Timer
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
+from espilot.adapters.story import Story
+from espilot.config import Settings
 from espilot.core.clients import Reply
+from espilot.logs import Log
 from espilot.model import RangeState
 from espilot.pipeline.dispatch import Dispatch
+from espilot.queue.store import Queue
 from espilot.wire import payload_native
 from espilot.wire.messages import Bound, Serve, Settled
 from espilot.wire.payload import Finished
 from espilot.wire.record import Opening
 from espilot.workers.child import Child
+from espilot.workers.context import Context
 from espilot.workers.hang_watch import HangWatch
 from espilot.workers.output_watch import OutputWatch
 from espilot.workers.recording import FLUSH_S, RecordedChannel, Recorder
@@ -39,10 +45,30 @@ MAX_COMPLAINTS = 100
 """Bad messages logged per epoch; the others are only counted."""
 
 
+class Host(Protocol):
+    """What a dispatcher needs of the process that it is in."""
+
+    context: Context
+    settings: Settings
+    queue: Queue
+    loop: Loop
+    log: Log
+    story: Story
+    facts: dict[str, Any]
+
+    def send(self, message: Any) -> None:
+        """Tell whoever keeps the payload: `Bound`, `Settled`, `Overdue`."""
+        ...
+
+    def ring(self, role: str) -> None:
+        """There is something to do for another role."""
+        ...
+
+
 class Station:
     """One epoch of the payload: its channel and the decisions about it."""
 
-    def __init__(self, child: Child, serve: Serve) -> None:
+    def __init__(self, child: Host, serve: Serve) -> None:
         self.child = child
         self.epoch = serve.epoch
         self.settled: Settled | None = None
@@ -257,7 +283,7 @@ class Station:
         return payload_native.welcome(job, directory, {}, 60.0)
 
 
-def open_channel(child: Child, serve: Serve) -> PayloadChannel:
+def open_channel(child: Host, serve: Serve) -> PayloadChannel:
     """The channel of an epoch, with a recorder beside it where the settings say so."""
     config = child.settings.payload
     if not config.record:
@@ -276,11 +302,9 @@ def open_channel(child: Child, serve: Serve) -> PayloadChannel:
 class Dispatcher:
     """Follows the supervisor's directives: one station at a time."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Host) -> None:
         self.child = child
         self.station: Station | None = None
-        child.on(Serve, self.serve)
-        child.on_bell(self.look)
 
     def serve(self, serve: Serve) -> None:
         """Bring the station into the wanted state."""
@@ -314,5 +338,7 @@ class Dispatcher:
 def serve(child: Child) -> None:
     """Be the dispatcher."""
     dispatcher = Dispatcher(child)
+    child.on(Serve, dispatcher.serve)
+    child.on_bell(dispatcher.look)
     child.run()
     dispatcher.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pilot_run import ESPILOT, ROOT, end_processes_of
 
-PAGES = ["README.md", "docs/tutorial.md", "docs/payload-guide.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/payload-guide.md", "docs/embedding.md"]
 NOT_HERE = ("make ", "git ", "cd ", ". .venv", "espilot page", "espilot top", "espilot server")
 """What installs, and what does not end by itself: they have tests of their own."""
 PAGE_S = 400.0

@@ -52,6 +52,13 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
         "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.inputs",
         "workers.job_log", "workers.shipping", *NOUNS,
     ),
+    # The engine in one process: the parts of a run that speak with the payload.
+    "engine": (
+        "engine", "adapters", "queue", "core", "wire", "logs", "supervisor.directives",
+        "supervisor.keeper", "supervisor.recovery", "workers.calls", "workers.context",
+        "workers.dispatcher", *NOUNS,
+    ),
+    "api": ("engine", "adapters", "config", "supervisor.statedir", "workers.context", *NOUNS),
     "server": ("server", "wire", *NOUNS),
     "payload": (
         "payload", "wire.payload", "wire.payload_native", "wire.payload_text", "wire.record",

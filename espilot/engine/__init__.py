@@ -1,0 +1,1 @@
+"""The event engine in one process, behind `espilot.api`."""
