@@ -182,6 +182,10 @@ class EndpointConfig:
     )
     endpoint_url: str = setting("", "For S3: http or https address of the store.")
     region: str = setting("us-east-1", "For S3: region of the bucket.")
+    signer: str = setting(
+        "", "For S3 without keys: address of a service that signs URLs (getPresignedURL)."
+    )
+    signer_keys: str = setting("", "Names of the PUBLIC,PRIVATE keys that it signs with.")
     credentials: str = setting(
         "",
         "File (mode 600) with keys, token or proxy; or env:S3_ACCESS_KEY,S3_SECRET_KEY with names "

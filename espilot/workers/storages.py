@@ -93,6 +93,8 @@ def _open(name: str, config: EndpointConfig, settings: Settings, directory: Path
                 config.id,
                 endpoint_url=config.endpoint_url,
                 region=config.region,
+                signer=config.signer,
+                signer_keys=config.signer_keys,
                 credentials=_credentials(config.credentials, directory),
                 profile=config.profile,
                 ca_file=_path(config.ca_file, directory),

@@ -189,7 +189,7 @@ def ceph() -> Iterator[Server]:
             yield server
 
 
-def s3_client(server: Server) -> Any:
+def s3_client(server: Server, secret: str = SECRET, signature: str = "s3v4") -> Any:
     """A client of its own, not that of the product, to look into the store from outside."""
     import boto3
     from botocore.config import Config
@@ -199,8 +199,9 @@ def s3_client(server: Server) -> Any:
         endpoint_url=server.facts["url"],
         region_name="us-east-1",
         aws_access_key_id=ACCESS,
-        aws_secret_access_key=SECRET,
+        aws_secret_access_key=secret,
         config=Config(
+            signature_version=signature,
             s3={"addressing_style": "path"},
             retries={"total_max_attempts": 1},
             connect_timeout=2,

@@ -102,6 +102,10 @@ def _open_members(endpoint: Endpoint) -> Storage:
 
 
 def _open_s3(endpoint: Endpoint) -> Storage:
+    if endpoint.signer:
+        from espilot.adapters.storage.presigned import PresignedStorage
+
+        return PresignedStorage(endpoint)
     from espilot.adapters.storage.s3 import S3Storage
 
     return S3Storage(endpoint)

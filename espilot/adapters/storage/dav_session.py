@@ -22,6 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from espilot.adapters.storage.endpoint import TransferLimits
 from espilot.adapters.storage.transfer import WatchedFile
 
+Response = requests.Response
 FOREIGN_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 CONTINUE_S = 1.0
 """How long a body waits for the server's word; old servers never say one."""

@@ -39,12 +39,15 @@ class Endpoint:
 
     `credentials` is the path of a file, `env:ACCESS,SECRET[,TOKEN]` with names of environment
     variables, `instance` or `instance:URL` for the rights of the machine, or empty for none.
+    With a `signer` they are those for it, and it signs the addresses of an object store.
     """
 
     url: str
     storage_id: int = 1
     endpoint_url: str = ""
     region: str = "us-east-1"
+    signer: str = ""
+    signer_keys: str = ""
     credentials: str = ""
     profile: str = "default"
     ca_file: str = ""
