@@ -21,7 +21,7 @@ from espilot.errors import ConfigError
 from espilot.logs import open_log
 from espilot.supervisor import preflight
 from espilot.supervisor.outcome import Outcome
-from espilot.supervisor.resume import has_live, note_run, prepare_state
+from espilot.supervisor.resume import OVER, has_live, note_run, prepare_state
 from espilot.supervisor.statedir import StateDir
 from espilot.supervisor.supervisor import Supervisor
 from espilot.workers.access_point import SCHEME, access_point, shared_storage
@@ -164,7 +164,8 @@ def run_to_end(context: Context, started: float, *, as_json: bool) -> int:
     done = outcome.state == "finished" and outcome.task_state == "finished"
     if done and not show_result(context, sys.stderr if as_json else sys.stdout):
         outcome.state, outcome.reason = "failed", "the result is not what it should be"
-    if done and not collect_outputs(context, sys.stderr if as_json else sys.stdout):
+    over = outcome.state in OVER and outcome.task_state in OVER
+    if over and not collect_outputs(context, sys.stderr if as_json else sys.stdout):
         outcome.state, outcome.reason = "failed", "the outputs cannot be unpacked"
     summary = summarise(outcome, context, time.monotonic() - started)
     note_run(context, outcome.task_state, summary=summary)

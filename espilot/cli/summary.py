@@ -73,6 +73,9 @@ def next_step(summary: dict[str, Any]) -> str:
     place = shlex.quote(str(workdir))
     if summary["state"] == "drained":
         return f"espilot recover {place}   # or the same command: goes on from here"
+    ranges = summary["ranges"]
+    if summary["state"] == "failed" and ranges["failed"] + ranges["fatal"]:
+        return f"espilot report {place} > report.html   # which ranges failed, and why"
     if summary["state"] == "failed":
         log = shlex.quote(str(workdir / "logs" / "pilot.log"))
         return f"grep -E 'warning|error' {log}   # what went wrong"

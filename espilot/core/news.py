@@ -20,16 +20,16 @@ class News:
 
     def __init__(self) -> None:
         self._sent: list[tuple[str, int | None]] = []
-        self._done: list[tuple[str, tuple[Output, ...]]] = []
+        self._done: list[tuple[str, tuple[Output, ...], float | None]] = []
         self._failed: list[FailedRange] = []
 
     def sent(self, range_id: str, pid: int | None) -> None:
         """A range went to a client."""
         self._sent.append((range_id, pid))
 
-    def done(self, range_id: str, outputs: tuple[Output, ...]) -> None:
-        """A range is done."""
-        self._done.append((range_id, outputs))
+    def done(self, range_id: str, outputs: tuple[Output, ...], wall_s: float | None) -> None:
+        """A range is done; `wall_s` is what the payload says that it took."""
+        self._done.append((range_id, outputs, wall_s))
 
     def failed(self, failure: FailedRange) -> None:
         """A range is failed or fatal."""
@@ -41,10 +41,11 @@ class News:
             ids, pids = zip(*self._sent, strict=True)
             tell("sent", ids, epoch=epoch, each={"client": pids})
         if self._done:
-            paths = [[output.path for output in outputs] for _, outputs in self._done]
-            sizes = [sum(output.size_bytes for output in outputs) for _, outputs in self._done]
-            ids = tuple(range_id for range_id, _ in self._done)
-            tell("done", ids, epoch=epoch, each={"paths": paths, "bytes": sizes})
+            paths = [[output.path for output in outputs] for _, outputs, _ in self._done]
+            sizes = [sum(output.size_bytes for output in outputs) for _, outputs, _ in self._done]
+            walls = [wall_s for _, _, wall_s in self._done]
+            ids = tuple(range_id for range_id, _, _ in self._done)
+            tell("done", ids, epoch=epoch, each={"paths": paths, "bytes": sizes, "wall_s": walls})
         for each in self._failed:
             what = "fatal" if each.fatal else "failed"
             tell(what, (each.id,), epoch=epoch, code=each.code, diag=each.diag)

@@ -289,7 +289,7 @@ class Dispatch:
                 outcome.id, epoch=self.epoch, outputs=outcome.outputs, now=now, facts=outcome.facts
             )
             if booked:
-                self._news.done(outcome.id, outcome.outputs)
+                self._news.done(outcome.id, outcome.outputs, outcome.facts[2])
         else:
             assert isinstance(outcome, FailedRange)
             self.tally.failures += 1

@@ -60,7 +60,9 @@ class Chronicle:
         """Take the next lines."""
         for line in sorted(lines, key=lambda each: float(each["t"])):
             t = float(line["t"])
-            self.first_t = self.first_t or t
+            if not self.first_t:
+                self.first_t = t
+                self.history.add("made", t, 0.0)  # time begins here, not with the first outcome
             self.last_t = max(self.last_t, t)
             self._take(line, t)
         if self._n_early > MOST_EARLY:
@@ -137,7 +139,9 @@ class Chronicle:
         self.cells.move(cell, DONE, t)
         self.history.add("made", t)
         self.last_outcome = max(self.last_outcome, t)
-        took_s = self.lanes.end(cell, t, "d")
+        wall_s = facts.get("wall_s")
+        wall_s = float(wall_s) if isinstance(wall_s, int | float) else None
+        took_s = self.lanes.end(cell, t, "d", wall_s)
         if took_s is not None:
             self.cells.took_s[cell] = took_s
             self._recent.append(took_s)

@@ -102,7 +102,8 @@ def of_failures(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
     """Why ranges failed."""
     for (code, diag), n in chronicle.failures.most_common(MOST_FAILURES):
         example = chronicle.example[code, diag]
-        text = f"{plural(n, 'range')} failed: {diag} (code {code})."
+        many = "1 range failed" if n == 1 else f"{n:,} times a range failed"
+        text = f"{many}: {diag} (code {code})."
         yield Finding("warn", text, f"One of them: espilot explain {example} {s.places.state_dir}")
     if chronicle.returned:
         text = f"{chronicle.returned:,} times a range was taken back, to be handed out again."

@@ -32,6 +32,7 @@ class History:
 
     def add_span(self, name: str, begin: float, end: float) -> None:
         """Add the seconds from `begin` to `end` to all bins that they touch."""
+        self._reach(begin)  # the first bin, if this is the first of all
         last, first = self._reach(max(begin, end)), self._reach(begin)
         sums, start = self._of(name), self.start or 0.0
         for at in range(first, last + 1):

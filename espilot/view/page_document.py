@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from espilot.view.cells import STATES, count_states
+from espilot.view.cells import FAILED, FATAL, STATES, count_states
 from espilot.view.chronicle import Chronicle
 from espilot.view.forecast import Forecast, forecast
 from espilot.view.health import examine, share_of
@@ -79,7 +79,7 @@ def work_of(s: Snapshot, chronicle: Chronicle) -> Document:
 def forecast_of(s: Snapshot, chronicle: Chronicle) -> Forecast:
     """By the supervisor's rate, else by the last part of the story."""
     c = s.counts
-    safe, lost = c.finished + c.staged, c.failed_total + c.fatal_total + c.failed + c.fatal
+    safe, lost = c.finished + c.staged, lost_of(s, chronicle)
     rate = rate_of(s, chronicle)
     if s.running:
         return forecast(
@@ -103,6 +103,14 @@ def forecast_of(s: Snapshot, chronicle: Chronicle) -> Forecast:
 def forecast_document(expected: Forecast, rate: float) -> Document:
     """The forecast for the page; `rate` is ranges per second."""
     return {"text": expected.text, "good": expected.good, "rate": round(rate, 4)}
+
+
+def lost_of(s: Snapshot, chronicle: Chronicle) -> int:
+    """Ranges that stand as failed now: the queue counts each try, the map each range."""
+    c, cells = s.counts, chronicle.cells
+    tries = c.failed_total + c.fatal_total + c.failed + c.fatal
+    on_map = cells.count(FAILED) + cells.count(FATAL)
+    return tries if cells.beyond or not len(cells) else min(tries, on_map)
 
 
 def rate_of(s: Snapshot, chronicle: Chronicle) -> float:
@@ -136,8 +144,11 @@ def tiles(s: Snapshot, chronicle: Chronicle, expected: Forecast) -> Iterator[dic
         "warn" if risk.ranges else "ok",
     )
     yield tile("In work", f"{c.sent:,}", f"{c.ready:,} ready on this node", "note")
-    lost = c.failed_total + c.fatal_total + c.failed + c.fatal
-    yield tile("Failed", f"{lost:,}", f"{c.released:,} given back", "bad" if lost else "ok")
+    lost = lost_of(s, chronicle)
+    again = c.failed_total + c.fatal_total + c.failed + c.fatal - lost
+    tries = f"{again:,} more failed and were tried again, " if again > 0 else ""
+    note = f"{tries}{c.released:,} given back"
+    yield tile("Failed", f"{lost:,}", note, "bad" if lost else "ok")
     rate = rate_of(s, chronicle)
     median_s = chronicle.median_s
     each = f"a range takes {duration_text(median_s)}" if median_s is not None else "no range ended"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from espilot.view.history import History
 from espilot.view.job_lanes import MOST_LANES, JobLanes
 from espilot.view.lanes import Lanes
@@ -53,3 +55,28 @@ def test_only_the_range_that_is_processed_is_in_work() -> None:
     assert lanes.running() == [(0, 10.0), (2, 11.0)]
     lanes.end(0, 14.0, "d")
     assert lanes.running() == [(2, 11.0), (1, 14.0)]
+
+
+def test_client_with_several_at_once_has_several_lanes() -> None:
+    """Ranges that overlap, as the payload tells their time, lie side by side."""
+    lanes = Lanes(History())
+    for cell in range(4):
+        lanes.begin(cell, 7, 10.0)
+    ends = ((12.0, 2.0), (12.1, 2.1), (14.0, 1.9))
+    took = [lanes.end(cell, t, "d", wall_s) for cell, (t, wall_s) in enumerate(ends)]
+    assert took == pytest.approx([2.0, 2.1, 1.9])
+    shown = lanes.document(15.0)["lanes"]
+    assert [each["name"] for each in shown] == ["process 7 #1", "process 7 #2", "stage-out"]
+    assert [each["ended"] for each in shown] == [1, 2, 0]
+    assert lanes.running() == [(3, 12.0)] and shown[0]["now"] == 2.0
+
+
+def test_one_at_a_time_is_one_lane() -> None:
+    """What a client holds ahead does not overlap, whatever it tells, and gaps are not counted."""
+    lanes = Lanes(History())
+    for cell in range(3):
+        lanes.begin(cell, 7, 10.0)
+    assert lanes.end(0, 12.0, "d", 2.0) == 2.0
+    assert lanes.end(1, 14.0, "d", 2.05) == 2.0
+    assert lanes.end(2, 15.0, "d", 0.001) == 1.0
+    assert len(lanes.document(15.0)["lanes"]) == 2
