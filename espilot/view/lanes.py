@@ -174,12 +174,14 @@ def place(lanes: list[Lane], sent_at: float, t: float, wall_s: float | None) -> 
     free = min(range(len(lanes)), key=lambda at: lanes[at].free_at)
     begin = max(sent_at, lanes[free].free_at)
     told = begin if wall_s is None else max(sent_at, t - wall_s)
+    if wall_s is None and len(lanes) > 1:
+        told = sent_at  # who works on several at once holds none ahead
     slack_s = OVERLAP_SHARE * (t - told)
-    if told + slack_s < begin:
+    if told + slack_s < begin and wall_s is not None:
         return (len(lanes), told) if len(lanes) < MOST_AT_ONCE else (free, begin)
-    if len(lanes) == 1 or wall_s is None:
-        return free, begin
     fitting = [at for at, lane in enumerate(lanes) if lane.free_at <= told + slack_s]
+    if len(lanes) == 1 or not fitting:
+        return free, begin
     best = max(fitting, key=lambda at: lanes[at].free_at)
     return best, max(told, lanes[best].free_at)
 
