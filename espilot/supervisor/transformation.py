@@ -9,6 +9,7 @@ from typing import Any
 
 from espilot.errors import MessageError
 from espilot.wire.jobfiles import replace_names
+from espilot.wire.queue_overrides import split_overrides
 from espilot.workers.context import Context
 
 
@@ -28,9 +29,10 @@ def command_of(context: Context, definition: Mapping[str, Any]) -> list[str]:
 
 
 def parameters_of(context: Context, definition: Mapping[str, Any]) -> list[str]:
-    """The job's parameters as arguments."""
+    """The job's parameters as arguments, without what is meant for the pilot."""
     text = definition.get("jobPars")
-    return _words(context, text if isinstance(text, str) and text != "NULL" else "", "jobPars")
+    plain, _ = split_overrides(text) if isinstance(text, str) and text != "NULL" else ("", {})
+    return _words(context, plain, "jobPars")
 
 
 def event_command(

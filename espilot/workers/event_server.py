@@ -35,7 +35,7 @@ from espilot.workers.flow import Flow
 from espilot.workers.foreign_jobs import ForeignJobs
 from espilot.workers.heartbeat import Heartbeat
 from espilot.workers.inputs import input_places
-from espilot.workers.job_files import find_outcome, forget_job, last_word, with_pfn
+from espilot.workers.job_files import find_outcome, forget_job, last_word, tell_overrides, with_pfn
 from espilot.workers.log_wait import LogWait, with_log
 from espilot.workers.presence import Presence
 from espilot.workers.resumed_job import ResumedJob
@@ -177,6 +177,7 @@ class EventServerWorker:
         self._final = None
         self.child.log.job = job.panda_id
         self.child.log.info("job", "job acquired", task=job.task_id, attempt=job.attempt_nr)
+        tell_overrides(self.child.log, job)
         self.announce()
 
     def _keep_job(self, job: Job) -> None:

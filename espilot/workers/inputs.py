@@ -12,6 +12,7 @@ from espilot.config import split_input
 from espilot.model import Job
 from espilot.ports import Storage
 from espilot.wire.jobfiles import JobInput, read_inputs
+from espilot.wire.queue_overrides import direct_access, split_overrides
 from espilot.workers.access_point import access_point
 from espilot.workers.context import Context
 from espilot.workers.storages import storages_for
@@ -68,9 +69,11 @@ def local_files(context: Context, inputs: Sequence[JobInput]) -> dict[str, Path]
 
 def is_direct(context: Context, job: Job) -> bool:
     """Whether the payload reads its inputs where they are; Harvester has brought them near."""
-    direct = job.definition.get("transferType") == "direct"
-    beside_harvester = access_point(context.server_url) is not None
-    return direct or beside_harvester or context.settings.stagein.access == "direct"
+    if job.definition.get("transferType") == "direct" or access_point(context.server_url):
+        return True
+    _, overrides = split_overrides(str(job.definition.get("jobPars") or ""))
+    own = direct_access(overrides)
+    return context.settings.stagein.access == "direct" if own is None else own
 
 
 def known_inputs(context: Context, job: Job) -> tuple[JobInput, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from espilot.adapters.state_files import read_outcome
 from espilot.core.execution import executed_update
 from espilot.core.job import Tally, final_update
+from espilot.logs import Log
 from espilot.model import EventRange, Job, JobOutcome, JobUpdate
 from espilot.wire.messages import Work
+from espilot.wire.queue_overrides import HONOURED, split_overrides
 from espilot.workers.child import Child
 from espilot.workers.context import Context
 
@@ -34,6 +36,15 @@ def forget_job(context: Context) -> None:
     """The server has the last word on the job."""
     for path in (context.outcome_file, context.log_fate_file, context.job_file):
         path.unlink(missing_ok=True)
+
+
+def tell_overrides(log: Log, job: Job) -> None:
+    """Say which queue data a job brings with itself, and what of them does not count."""
+    _, overrides = split_overrides(str(job.definition.get("jobPars") or ""))
+    if overrides:
+        names, ignored = sorted(overrides), sorted(set(overrides) - HONOURED)
+        log.info("job", "the job has queue data of its own", names=",".join(names)[:200],
+                 ignored=",".join(ignored)[:200] or "none")  # fmt: skip
 
 
 def with_pfn(event_range: EventRange, paths: dict[str, str]) -> EventRange:

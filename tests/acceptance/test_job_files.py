@@ -171,6 +171,18 @@ def test_direct_access(place: Place) -> None:
     assert (place.storage / "HITS.1").read_bytes() == b"EVNT"
 
 
+def test_job_with_queue_data_of_its_own(place: Place) -> None:
+    """They are the pilot's: the payload does not see the option, and its input is not copied; what
+    cannot count for one job is named."""
+    refuse = "assert 'overwrite' not in str(sys.argv) and not Path('EVNT.1').exists()"
+    place.program("Sim_tf.py", f"#!{sys.executable}\n{SIM}\n{refuse}\n")
+    job = normal()
+    job["jobPars"] += " --overwriteQueueData={'direct_access_lan': True, 'maxwdir': 5}"
+    place.finish(json.dumps(job))
+    assert (place.storage / "HITS.1").read_bytes() == b"EVNT"
+    assert "names=direct_access_lan,maxwdir ignored=maxwdir" in place.log
+
+
 def test_input_from_the_storage(place: Place) -> None:
     """An input that is not beside the job file is fetched from the storage."""
     (place.directory / "EVNT.1").rename(place.storage / "EVNT.1")
