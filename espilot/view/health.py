@@ -47,7 +47,8 @@ def of_run(s: Snapshot, chronicle: Chronicle) -> Iterator[Finding]:
         text = "No pilot runs, and the task is not finished."
         yield Finding("bad", text, s.next_step and f"Go on with it: {s.next_step}")
     if not s.running and s.run_state == "failed":
-        log = f"The reasons are in {s.places.log}."
+        told = "The reasons are below." if chronicle.failures else ""
+        log = told or f"The reasons are in {s.places.log}."
         yield Finding("bad", "The run has failed.", log)
     if s.deadline.draining:
         step = f", step {s.deadline.step}" if s.deadline.step else ""
