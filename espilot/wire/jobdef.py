@@ -72,7 +72,7 @@ def read_job(definition: Mapping[str, Any]) -> Job:
     outputs = tuple(lfn for lfn in _lfns(definition, "outFiles") if lfn != log_lfn)
     if log_lfn and not is_lfn(log_lfn):
         raise MessageError("job definition: logFile is not a plain file name")
-    event_service = _flag(definition, "eventService")
+    event_service = is_set(definition, "eventService")
     return Job(
         panda_id=_number(definition, "PandaID"),
         jobset_id=_number(definition, "jobsetID", None if event_service else 0),
@@ -144,7 +144,7 @@ def _lfns(definition: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _flag(definition: Mapping[str, Any], name: str) -> bool:
+def is_set(definition: Mapping[str, Any], name: str) -> bool:
     """A flag is the string "True"; a real true is taken as well."""
     return definition.get(name) in ("True", "true", True)
 

@@ -19,6 +19,7 @@ from espilot.core.instructions import Orders, read_orders
 from espilot.core.job import Tally
 from espilot.errors import EspilotError
 from espilot.model import Job, JobRecord, JobUpdate
+from espilot.wire.jobdef import is_set
 from espilot.wire.messages import Used
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
@@ -50,7 +51,7 @@ class Heartbeat:
         self._announce = announce
         self._beat_soon = beat_soon
         self._used: dict[str, float] = {}
-        self._debug = False
+        self._debug: bool | None = None
         self._answer = ""
         self._asked: tuple[str, ...] = ()
         self._inspection = Inspection(child.context.workdir, private_places(child))
@@ -58,7 +59,7 @@ class Heartbeat:
 
     def begin(self) -> dict[str, Any]:
         """Facts to keep with a job that begins."""
-        self._debug, self._answer, self._asked = False, "", ()
+        self._debug, self._answer, self._asked = None, "", ()
         epoch = self._child.queue.epoch()
         return {"began": time.time(), "used": dict(self._used), "epoch": epoch}
 
@@ -67,9 +68,13 @@ class Heartbeat:
         return job_metrics.heartbeat_limit(
             self._child.settings.server.heartbeat_s,
             is_event_job=job.event_service,
-            debug=self._debug,
+            debug=self._is_debugged(job),
             debug_s=DEBUG_PERIOD_S,
         )
+
+    def _is_debugged(self, job: Job) -> bool:
+        """Whether somebody looks closely: by the order of the server, else by the definition."""
+        return is_set(job.definition, "debug") if self._debug is None else self._debug
 
     def update_of(self, record: JobRecord, state: str, tally: Tally) -> JobUpdate:
         """A heartbeat."""
@@ -155,7 +160,7 @@ class Heartbeat:
         began = record.facts.get("began")
         before = record.facts.get("used", {})
         fields = job_metrics.resource_fields(self._used, before, _lasted_s(record))
-        if self._debug and self._answer:
+        if self._answer and self._is_debugged(record.job):
             fields["stdout"] = self._answer
         if began:
             fields["start_time"] = time.strftime(_TIME, time.gmtime(began))
