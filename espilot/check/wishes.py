@@ -13,7 +13,10 @@ from espilot.config import PayloadConfig, Settings, TaskConfig
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is checked: the command and the bounds. `exec`: a command template for each range."""
+    """What is checked: the command and the bounds. `exec`: a command template for each range.
+
+    A command with `{ranges}` in it reads files of ranges.
+    """
 
     words: tuple[str, ...]
     exec: bool = False
@@ -31,6 +34,8 @@ class Wishes:
         payload = PayloadConfig(
             command="" if self.exec else command,
             exec=command if self.exec else "",
+            # Our runner reports what such a command has made.
+            ranges="file" if "{ranges}" in command and not self.exec else "channel",
             cores=self.cores,
             term_grace_s=self.timeout_s,
         )

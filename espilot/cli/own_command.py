@@ -18,6 +18,8 @@ from espilot.payload.template import OUTPUT, parse_template
 NO_FILE = Path()
 """`--local` without a job file."""
 LOCAL = "--local"
+RANGES = "{ranges}"
+"""Marks a command that reads files of ranges."""
 PACKING = PackingConfig(max_ranges=100, max_age_s=10.0)
 """Outputs of a try are safe soon."""
 _NAME_CHARS = 60
@@ -49,7 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="COMMAND",
         help="after `--`: the program and its arguments. With {startEvent}, {lastEvent} and "
-        "{output} in them it is run once for each range; without, it speaks the payload protocol",
+        "{output} in them it is run once for each range, with {ranges} once for each file of "
+        "ranges; without, it speaks the payload protocol",
     )
 
 
@@ -92,6 +95,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         streams = 1 + max(parse_template(_known(words)).streams)
         outputs = tuple(f"{OUTPUT}{n or ''}" for n in (0, *range(2, streams + 1)))
         payload = replace(payload, command="", exec=payload.command)
+    elif any(RANGES in word for word in words):
+        payload = replace(payload, ranges="file", outputs="renamed")
     task = TaskConfig(name=_name_of(words), outputs=outputs)
     return overridden(args, Settings(task=task, payload=payload, packing=PACKING))
 

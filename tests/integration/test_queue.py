@@ -208,6 +208,18 @@ def test_forget_failures(queue: Queue) -> None:
     assert (counts.failed_total, counts.fatal_total, counts.live) == (1, 1, 1)
 
 
+def test_forget_done(queue: Queue) -> None:
+    """Done ranges that others have taken over go and count as finished; others are left alone."""
+    put(queue, 1, 4)
+    take(queue, "a", "a", "a")
+    finish(queue, 1, 2)
+    with queue.moves() as moves:
+        assert moves.forget_done([range_id(n) for n in (1, 1, 3, 4, 9)]) == 1
+    counts = queue.counts()
+    assert (counts.ready, counts.sent, counts.done, counts.finished) == (1, 1, 1, 1)
+    assert counts.events == make_range(1).events
+
+
 def test_give_back(queue: Queue) -> None:
     """Ranges that are the server's again are gone and counted."""
     put(queue, 1, 5)

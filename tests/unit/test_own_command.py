@@ -57,6 +57,13 @@ def test_a_command_without_placeholders_speaks_the_protocol(program: Path) -> No
     assert not settings.payload.exec
 
 
+def test_a_command_that_reads_files_of_ranges(program: Path) -> None:
+    """`{ranges}` in the words says so; its outputs are noticed by their names."""
+    settings = own_command.take(parse("--local", "--events", "5", "--", "./sim", "{ranges}"))
+    assert settings is not None and settings.payload.command == f"{program} '{{ranges}}'"
+    assert (settings.payload.ranges, settings.payload.outputs) == ("file", "renamed")
+
+
 def test_each_output_of_the_template_has_a_name(program: Path) -> None:
     """A template with {output3} makes three output streams."""
     settings = own_command.take(parse("--events", "5", "--", "./sim", "{output}", "{output3}"))
