@@ -69,9 +69,10 @@ class Machine:
             f"--console=read-only -M {NAME} -D {self.root} --boot "
             f"--setenv=SYSTEMD_LOG_TARGET=console -- --log-level=info --unit=basic.target"
         )
+        # A test run that is killed takes the machine with it.
         with self._log.open("wb") as log:
             self._launcher = subprocess.Popen(
-                ["bash", "-c", joins + nspawn],
+                ["setpriv", "--pdeathsig", "KILL", "bash", "-c", joins + nspawn],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
