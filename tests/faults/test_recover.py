@@ -154,7 +154,7 @@ def test_killed_supervisor_is_recovered_from(runner: Runner) -> None:
     run.process.wait()
     found = require_recovered(run, EVENTS)
     assert "found: job" in found["said"]
-    assert "ranges: ready" in found["said"]
+    assert "ranges here: ready" in found["said"]
 
 
 def test_recover_twice_is_harmless(runner: Runner) -> None:
