@@ -11,12 +11,13 @@ import pytest
 from espilot.cli.news import News
 from espilot.cli.progress import Progress
 from espilot.cli.summary import describe
-from espilot.config import TaskConfig
+from espilot.config import Settings, TaskConfig
 from espilot.logs import Log
 from espilot.supervisor.outcome import Snapshot
-from espilot.supervisor.resume import set_aside_outputs
+from espilot.supervisor.resume import remove_run, set_aside_outputs
 from espilot.supervisor.watch import read_warnings
 from espilot.view.snapshot import NO_COUNTS
+from espilot.workers.context import Context
 
 
 @pytest.fixture
@@ -106,3 +107,19 @@ def test_warnings_of_a_former_run_are_not_shown(tmp_path: Path) -> None:
     log.write_text("\n".join(lines) + "\n")
     assert read_warnings(log) == lines
     assert read_warnings(log, 1795341603.0) == lines[1:]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_story_of_a_former_task_goes_with_it(tmp_path: Path, foreign: bool) -> None:
+    """A new local run begins a new story; that of a pilot for others' tasks goes on."""
+    state = tmp_path / "state"
+    state.mkdir()
+    pages = [state / "events.jsonl", state / "events.jsonl.1"]
+    for page in pages:
+        page.write_text("{}\n")
+    context = Context(
+        workdir=tmp_path, state=state, runtime=tmp_path / "r", storage="", settings=Settings(),
+        jobdir=tmp_path, server_url="https://server.example" if foreign else "",
+    )  # fmt: skip
+    remove_run(context)
+    assert [page.exists() for page in pages] == [foreign, foreign]
