@@ -174,6 +174,9 @@ class EndpointConfig:
 
     url: str = setting("", "Directory or URL of the storage element: file, s3, davs, https, root.")
     id: int = setting(1, "Its number for the event server (objstoreID).")
+    scope: str = setting(
+        "", "Files lie in SCOPE/ab/cd/NAME, where Rucio looks; empty: all in one directory."
+    )
     path_convention: int = setting(
         1000, "What merge jobs are told of the paths there (pathConvention); 1000: scope transient."
     )

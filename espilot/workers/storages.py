@@ -91,6 +91,7 @@ def _open(name: str, config: EndpointConfig, settings: Settings, directory: Path
             Endpoint(
                 config.url,
                 config.id,
+                scope=config.scope,
                 endpoint_url=config.endpoint_url,
                 region=config.region,
                 signer=config.signer,

@@ -171,7 +171,8 @@ def seaweedfs(disk: Callable[[Path], AbstractContextManager[None]] = no_disk) ->
         finally:
             # The second of each pair of ports is for its gRPC.
             for port in (p + more for p in (master, volume, filer, s3) for more in (0, 10000)):
-                for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+                # There, whatever TMPDIR says.
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                     left.unlink(missing_ok=True)
 
 

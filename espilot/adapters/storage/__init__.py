@@ -86,6 +86,8 @@ def _open_file_url(endpoint: Endpoint) -> Storage:
 
 
 def _open_posix(directory: Path, endpoint: Endpoint) -> Storage:
+    if endpoint.scope:
+        raise ConfigError("scope: a directory has none; it is for s3, davs and root")
     return PosixStorage(
         directory,
         endpoint.storage_id,

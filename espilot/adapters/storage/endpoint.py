@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from espilot.errors import StorageFatal
+from espilot.errors import ConfigError, StorageFatal
 
+_SCOPE = re.compile(r"[A-Za-z0-9_-]{1,60}(?:\.[A-Za-z0-9_-]{1,60}){0,9}")
 NAME_BYTES = 240
 """Longest name of an object; leaves room for what a temporary name adds."""
 
@@ -37,6 +40,8 @@ class TransferLimits:
 class Endpoint:
     """One storage element.
 
+    With a `scope` files lie where Rucio looks for those of this scope; else all in one directory.
+
     `credentials` is the path of a file, `env:ACCESS,SECRET[,TOKEN]` with names of environment
     variables, `instance` or `instance:URL` for the rights of the machine, or empty for none.
     With a `signer` they are those for it, and it signs the addresses of an object store.
@@ -44,6 +49,7 @@ class Endpoint:
 
     url: str
     storage_id: int = 1
+    scope: str = ""
     endpoint_url: str = ""
     region: str = "us-east-1"
     signer: str = ""
@@ -56,6 +62,21 @@ class Endpoint:
     part_bytes: int = 32 * 2**20
     part_threads: int = 4
     limits: TransferLimits = field(default_factory=TransferLimits)
+
+
+def check_scope(scope: str) -> None:
+    """Refuse a scope that makes no path."""
+    if scope and not _SCOPE.fullmatch(scope):
+        raise ConfigError(f"scope: {scope!r:.60} is none; write words joined by dots")
+
+
+def place_of(name: str, scope: str) -> str:
+    """The path of a file below the storage's directory: SCOPE/ab/cd/NAME by the MD5 of SCOPE:NAME,
+    with a slash for each dot of the scope, as Rucio's deterministic storages have it."""
+    if not scope:
+        return name
+    digest = hashlib.md5(f"{scope}:{name}".encode(), usedforsecurity=False).hexdigest()
+    return f"{scope.replace('.', '/')}/{digest[:2]}/{digest[2:4]}/{name}"
 
 
 def require_name(name: str, url: str) -> None:

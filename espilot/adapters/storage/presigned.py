@@ -70,7 +70,7 @@ class PresignedStorage:
         if not endpoint.endpoint_url:
             raise ConfigError("endpoint_url: name the store whose addresses are signed")
         self._endpoint = endpoint
-        self._address = read_address(endpoint.url, endpoint.endpoint_url)
+        self._address = read_address(endpoint.url, endpoint.endpoint_url, endpoint.scope)
         self._session: Any = None
 
     @property

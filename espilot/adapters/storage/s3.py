@@ -62,7 +62,7 @@ class S3Storage:
     def __init__(self, endpoint: Endpoint) -> None:
         check_credentials(endpoint.credentials)
         self._endpoint = endpoint
-        self._address: Address = read_address(endpoint.url, endpoint.endpoint_url)
+        self._address: Address = read_address(endpoint.url, endpoint.endpoint_url, endpoint.scope)
         self._client: S3Client | None = None
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
+from espilot.adapters.storage.endpoint import check_scope, place_of
 from espilot.errors import ConfigError
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -19,6 +20,7 @@ class Address:
     bucket: str
     prefix: str
     endpoint_url: str
+    scope: str = ""
 
     @property
     def url(self) -> str:
@@ -32,14 +34,15 @@ class Address:
 
     def key(self, name: str) -> str:
         """Give the key of an object."""
-        return f"{self.prefix}/{name}" if self.prefix else name
+        place = place_of(name, self.scope)
+        return f"{self.prefix}/{place}" if self.prefix else place
 
     def url_of(self, name: str) -> str:
         """Give the address of an object."""
         return f"s3://{self.bucket}/{quote(self.key(name))}"
 
 
-def read_address(url: str, endpoint_url: str) -> Address:
+def read_address(url: str, endpoint_url: str, scope: str = "") -> Address:
     """Read both; `ConfigError` says what is wrong without repeating what may be a secret."""
     try:
         parts = urlsplit(url)
@@ -52,7 +55,8 @@ def read_address(url: str, endpoint_url: str) -> Address:
         raise ConfigError(f"storage: the S3 address has no usable bucket name; {_FORM}")
     if not prefix.isprintable() and prefix:
         raise ConfigError(f"storage: the prefix of the S3 address is not printable; {_FORM}")
-    return Address(parts.netloc, prefix, _checked_endpoint(endpoint_url))
+    check_scope(scope)
+    return Address(parts.netloc, prefix, _checked_endpoint(endpoint_url), scope)
 
 
 def _checked_endpoint(url: str) -> str:

@@ -21,7 +21,7 @@ from espilot.adapters.storage.credentials import (
     is_place,
     read_secret_file,
 )
-from espilot.adapters.storage.endpoint import Endpoint, require_name
+from espilot.adapters.storage.endpoint import Endpoint, check_scope, place_of, require_name
 from espilot.adapters.storage.transfer import (
     PIECE_BYTES,
     Summing,
@@ -64,6 +64,7 @@ class WebdavStorage:
         if endpoint.credentials and not is_place(endpoint.credentials):
             raise ConfigError("credentials: WebDAV takes a file with a token or a certificate")
         self._endpoint = endpoint
+        check_scope(endpoint.scope)
         self._base = _read_url(endpoint.url)
         self._session: Any = None
 
@@ -79,8 +80,8 @@ class WebdavStorage:
 
     def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
         """Upload under a temporary name, verify, move into place."""
-        require_name(name, self.url)
-        temporary = f"{name}.part"
+        place = self._place(name)
+        temporary = f"{place}.part"
         what = f"storage {self.url}: upload of {name}"
         try:
             with opened_source(source, name, self.url) as file:
@@ -92,22 +93,21 @@ class WebdavStorage:
             where = "are on this disk"
             require_same(what, found, size_bytes=size_bytes, adler32=adler32, where=where)
             self._verify_by_digest(temporary, size_bytes=size_bytes, adler32=adler32)
-            self._move(temporary, name)
+            self._move(temporary, place)
         except StorageError:
             self._clean_up(temporary)
             raise
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
         """Compare by the server's checksum where it tells one, else by reading."""
-        require_name(name, self.url)
-        self._verify_by_digest(name, size_bytes=size_bytes, adler32=adler32)
+        self._verify_by_digest(self._place(name), size_bytes=size_bytes, adler32=adler32)
 
     def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
         """Download `name`, verified; goes on where a connection broke."""
-        require_name(name, self.url)
+        place = self._place(name)
         what = f"storage {self.url}: download of {name}"
         receive(
-            lambda offset: self._opened(name, offset),
+            lambda offset: self._opened(place, offset),
             target,
             size_bytes=size_bytes,
             adler32=adler32,
@@ -117,19 +117,22 @@ class WebdavStorage:
 
     def delete(self, name: str) -> None:
         """Remove `name`; a missing one is no error."""
-        require_name(name, self.url)
-        self._call("delete", "DELETE", name, allowed=(404, 410))
+        self._call("delete", "DELETE", self._place(name), allowed=(404, 410))
 
     def url_of(self, name: str) -> str:
         """Give the file's address."""
-        require_name(name, self.url)
-        return self._address(name)
+        return self._address(self._place(name))
 
     def close(self) -> None:
         """Close the connections."""
         session, self._session = self._session, None
         if session is not None:
             session.close()
+
+    def _place(self, name: str) -> str:
+        """The path of a file below our directory."""
+        require_name(name, self.url)
+        return place_of(name, self._endpoint.scope)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -272,8 +275,8 @@ class WebdavStorage:
             retry_after_s=float(pause) if pause.isdecimal() and len(pause) < 6 else None,
         )
 
-    def _address(self, name: str) -> str:
-        return f"{self._base}/{quote(name)}"
+    def _address(self, place: str) -> str:
+        return f"{self._base}/{quote(place)}"
 
     def _http(self, url: str) -> str:
         scheme, _, rest = url.partition(":")

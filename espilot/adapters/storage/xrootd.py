@@ -22,7 +22,7 @@ from espilot.adapters.storage.credentials import (
     is_place,
     read_secret_file,
 )
-from espilot.adapters.storage.endpoint import Endpoint, require_name
+from espilot.adapters.storage.endpoint import Endpoint, check_scope, place_of, require_name
 from espilot.adapters.storage.transfer import (
     PIECE_BYTES,
     Summing,
@@ -51,6 +51,7 @@ class XrootdStorage:
         if endpoint.credentials and not is_place(endpoint.credentials):
             raise ConfigError("credentials: XRootD takes a file with a token or a proxy")
         self._endpoint = endpoint
+        check_scope(endpoint.scope)
         self._server, self._path = _read_url(endpoint.url)
         for tool in ("xrdcp", "xrdfs"):
             if shutil.which(tool) is None:
@@ -71,8 +72,8 @@ class XrootdStorage:
 
     def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
         """Upload under a temporary name, verify, move into place."""
-        self._require_name(name)
-        temporary = f"{name}.part"
+        place = self._place(name)
+        temporary = f"{place}.part"
         what = f"storage {self.url}: upload of {name}"
         with opened_source(source, name, self.url) as file:
             require_source_size(file, size_bytes, what)
@@ -80,23 +81,22 @@ class XrootdStorage:
             self._upload(source, temporary, size_bytes, adler32.lower())
             self._verify(temporary, size_bytes=size_bytes, adler32=adler32)
             self._run("move into place", name, "xrdfs", self._server, "mv",
-                      self._file(temporary), self._file(name))  # fmt: skip
+                      self._file(temporary), self._file(place))  # fmt: skip
         except StorageError:
             self._clean_up(temporary)
             raise
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
         """Compare by the server's checksum where it tells one, else by reading."""
-        self._require_name(name)
-        self._verify(name, size_bytes=size_bytes, adler32=adler32)
+        self._verify(self._place(name), size_bytes=size_bytes, adler32=adler32)
 
     def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
         """Download `name`, verified; nothing partial ever has that path."""
-        self._require_name(name)
+        place = self._place(name)
         what = f"storage {self.url}: download of {name}"
         watch = Watch(self._endpoint.limits, size_bytes, what)
         receive(
-            lambda _: self._opened(name),
+            lambda _: self._opened(place),
             target,
             size_bytes=size_bytes,
             adler32=adler32,
@@ -106,32 +106,36 @@ class XrootdStorage:
 
     def delete(self, name: str) -> None:
         """Remove `name`; a missing one is no error."""
-        self._require_name(name)
-        self._run("delete", name, "xrdfs", self._server, "rm", self._file(name), allowed=_MISSING)
+        file = self._file(self._place(name))
+        self._run("delete", name, "xrdfs", self._server, "rm", file, allowed=_MISSING)
 
     def url_of(self, name: str) -> str:
         """Give the file's address."""
-        self._require_name(name)
-        return f"{self._server}/{self._file(name)}"
+        return self._url(self._place(name))
 
     def close(self) -> None:
         """Nothing is kept open."""
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def _require_name(self, name: str) -> None:
+    def _place(self, name: str) -> str:
+        """The path of a file below our directory."""
         require_name(name, self.url)
         if _UNUSABLE.search(name) or not name.isascii():
             raise StorageFatal(f"storage {self.url}: cannot use the name {ascii(name)[:80]}")
+        return place_of(name, self._endpoint.scope)
 
-    def _file(self, name: str) -> str:
-        return f"{self._path}/{name}"
+    def _file(self, place: str) -> str:
+        return f"{self._path}/{place}"
+
+    def _url(self, place: str) -> str:
+        return f"{self._server}/{self._file(place)}"
 
     def _upload(self, source: Path, name: str, size_bytes: int, adler32: str) -> None:
         """Copy; the tool compares the local file with `adler32` as it is sent."""
         self._run(
             "upload", name, "xrdcp", "--force", "--nopbar", "--silent", "--retry", "0",
-            "--cksum", f"adler32:{adler32}", str(source.absolute()), self.url_of(name),
+            "--cksum", f"adler32:{adler32}", str(source.absolute()), self._url(name),
             timeout_s=self._endpoint.limits.total_s(size_bytes),
         )  # fmt: skip
 
@@ -177,9 +181,7 @@ class XrootdStorage:
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Have the tool write the file to a pipe."""
-        argv = _ending_with_us(
-            "xrdcp", "--nopbar", "--silent", f"{self._server}/{self._file(name)}", "-"
-        )
+        argv = _ending_with_us("xrdcp", "--nopbar", "--silent", self._url(name), "-")
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
