@@ -87,8 +87,10 @@ class OutputWatch:
             return
         seen = self._watch.read()
         if seen.moved:
+            self._doubted.difference_update(map(self._id_of, seen.moved))
             self._take(seen.moved)
         if seen.closed and self._mode == CLOSED:
+            self._doubted.difference_update(map(self._id_of, seen.closed))
             self._hold(seen.closed)
         elif seen.closed and not self._hinted:
             self._hint(seen.closed)
@@ -132,7 +134,6 @@ class OutputWatch:
 
     def _hold(self, names: list[str]) -> None:
         """Believe them a moment later."""
-        self._doubted.difference_update(map(self._id_of, names))
         due = time.monotonic() + HOLD_S
         self._held += [(due, name) for name in names]
         if self._release is None:
@@ -165,7 +166,7 @@ class OutputWatch:
 
     def _scan_again(self) -> None:
         began = time.monotonic()
-        self._scan()
+        self._scan_in_work()
         now = time.monotonic()
         pause_s = max(RESCAN_S, (now - began) * SCAN_SHARE)
         self._rescan = None
@@ -177,12 +178,21 @@ class OutputWatch:
 
     def _scan_last(self) -> None:
         self._rescan = None
-        self._scan()
+        self._scan_in_work()
 
     def _scan(self) -> None:
-        """Take what is there, but in the moment of closing nothing that was closed just now."""
+        """Take what is there."""
+        self._take(scan(self._directory))
+
+    def _scan_in_work(self) -> None:
+        """The same while the payload works: what it has not renamed is not believed at once."""
+        if self._mode == RENAMED:
+            self._scan()
+            return
         held = {name for _, name in self._held}
-        self._take(name for name in scan(self._directory) if name not in held)
+        new = [name for name in scan(self._directory) if name not in held and self._id_of(name)]
+        if new:
+            self._hold(new)
 
     def _take(self, names: Iterable[str]) -> None:
         """Tell of the ranges that these names complete."""

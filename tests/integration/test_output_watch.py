@@ -222,15 +222,28 @@ def test_the_flood_is_one(stage: Stage) -> None:
     assert not any("out.1" in each.moved for each in seen) or limit > 100_000
 
 
+def test_a_scan_believes_no_more_than_events(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a scan finds closed is held for a moment too: its writer may be dying."""
+    monkeypatch.setattr(output_watch, "RESCAN_S", 0.02)
+    monkeypatch.setattr(output_watch, "DirectoryWatch", _refuse)
+    book = Book("1")
+    watch = stage.watch(book, CLOSED)
+    (stage.directory / "out.1").write_bytes(b"half")
+    stage.turn_for(HOLD_S / 4)
+    watch.doubt({"1"})
+    stage.turn_for(2 * HOLD_S)
+    assert not book.done
+
+
+def _refuse(directory: Path) -> DirectoryWatch:
+    raise LocalError("cannot watch: all of fs.inotify.max_user_instances are in use")
+
+
 def test_without_inotify_the_directory_is_scanned(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On nodes where all watches are in use outputs are found all the same, only later."""
-
-    def refuse(directory: Path) -> DirectoryWatch:
-        raise LocalError("cannot watch: all of fs.inotify.max_user_instances are in use")
-
-    monkeypatch.setattr(output_watch, "DirectoryWatch", refuse)
+    monkeypatch.setattr(output_watch, "DirectoryWatch", _refuse)
     monkeypatch.setattr(output_watch, "RESCAN_S", 0.05)
     book = Book("1", "2")
     stage.watch(book)
