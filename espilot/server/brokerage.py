@@ -21,7 +21,10 @@ DAY_S = 86400
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A computing resource. `maxtime_s` 0: no limit; `activity`: pilots that work there."""
+    """A computing resource. `maxtime_s` 0: no limit; `activity`: pilots that work there.
+
+    `is_preemptable`: its nodes may be taken away at any time (pledged CPU -1).
+    """
 
     name: str
     jobseed: str = "all"
@@ -33,6 +36,7 @@ class Queue:
     is_ucore: bool = False
     maxtime_s: int = 0
     activity: int = 0
+    is_preemptable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,30 +7,29 @@ transaction. Merge and jumbo jobs have ends of their own.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
 
 from espilot.server import given_job, jumbo, merging, tally, units
+from espilot.server.archived import (
+    HOPELESS,
+    INACTION,
+    NO_NEW_JOB,
+    Ending,
+    FollowUp,
+    LastWord,
+    rewrite,
+)
+from espilot.server.brokerage import Queue
 from espilot.server.options import ServerOptions
 from espilot.server.schema import Kind
 
 
-class FollowUp(Enum):
-    """What happens to the unit."""
-
-    NOTHING = "nothing"
-    """Other jobs still work on it."""
-    NEW_JOB = "new job"
-    """Ranges wait in the pool."""
-    COMPLETE = "complete"
-    """Every range is done."""
-    FAIL = "fail"
-    """Some range can never be done, or jobs end without doing any."""
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is left when a job's rows have been settled. All but `done_here` are of the unit."""
+    """What is left when a job's rows have been settled. All but `done_here` are of the unit.
+
+    `all_fine`: the events were done before, so the unit is merged although no job did any.
+    """
 
     done_here: int
     done: int
@@ -39,16 +38,7 @@ class Facts:
     hopeless: int
     barren_jobs: int
     max_job_attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What a job becomes, and what follows."""
-
-    status: str
-    sub_status: str
-    code: int
-    follow_up: FollowUp
+    all_fine: bool = False
 
 
 def decide(facts: Facts) -> Ending:
@@ -58,21 +48,22 @@ def decide(facts: Facts) -> Ending:
     if facts.running and facts.done_here:
         return Ending("merging", "es_wait", 115, FollowUp.NOTHING)
     if facts.running:
-        return Ending("closed", "es_inaction", 117, FollowUp.NOTHING)
+        return Ending("closed", "es_inaction", INACTION, FollowUp.NOTHING)
     if not facts.done:
         return Ending("failed", "es_failed", 119, FollowUp.FAIL)
     if facts.hopeless:
-        return Ending("failed", "es_failed", 118, FollowUp.FAIL)
-    if facts.done_here:
-        return Ending("merging", "es_merge", 112, FollowUp.COMPLETE)
-    return Ending("closed", "es_inaction", 117, FollowUp.COMPLETE)
+        return Ending("failed", "es_failed", HOPELESS, FollowUp.FAIL)
+    if facts.done_here or facts.all_fine:
+        status = "merging" if facts.done_here else "closed"
+        return Ending(status, "es_merge", 112, FollowUp.COMPLETE)
+    return Ending("closed", "es_inaction", INACTION, FollowUp.COMPLETE)
 
 
 def _decide_unfinished(facts: Facts) -> Ending:
     if facts.done_here:
         return Ending("merging", "es_retry", 111, FollowUp.NEW_JOB)
     if facts.barren_jobs + 1 >= facts.max_job_attempts:
-        return Ending("failed", "es_failed", 118, FollowUp.FAIL)
+        return Ending("failed", "es_failed", HOPELESS, FollowUp.FAIL)
     return Ending("closed", "es_noevent", 123, FollowUp.NEW_JOB)
 
 
@@ -121,9 +112,10 @@ def _end_consumer(
         moved += units.give_up_hopeless(db, unit_id)
     if moved:
         tally.recount(db, task_id)
-    facts = _collect(db, job, done_here, options.max_job_attempts)
-    ending = decide(facts)
-    _store_ending(db, job, ending)
+    facts = _collect(db, job, done_here, options.max_job_attempts, all_fine="at" in flags)
+    queue = options.queues.get(job["site"], Queue(job["site"]))
+    ending = _override(db, job, decide(facts), queue)
+    _store_ending(db, job, ending, queue)
     db.execute("UPDATE unit SET barren_jobs = ? WHERE unit_id = ?", (_count_barren(facts), unit_id))
     if ending.follow_up is FollowUp.NEW_JOB:
         units.add_consumer(db, job, now)
@@ -134,6 +126,26 @@ def _end_consumer(
     elif job["kind"] == Kind.CO_JUMBO and not _has_waiting(db, unit_id):
         # Jumbo jobs hold the rest of the unit: somebody must wait for its end.
         units.add_consumer(db, job, now, status="waiting")
+
+
+def _override(db: sqlite3.Connection, job: sqlite3.Row, ending: Ending, queue: Queue) -> Ending:
+    """A unit that came to its end before this job stays as it is; a queue that takes no more jobs
+    gets none, and when no other works on the unit, that is its end."""
+    unit_id = job["jobset_id"]
+    state = db.execute("SELECT state FROM unit WHERE unit_id = ?", (unit_id,)).fetchone()[0]
+    if state != "running":
+        return replace(ending, follow_up=FollowUp.NOTHING)
+    takes_more = queue.status in ("online", "brokeroff") and queue.jobseed != "std"
+    if ending.follow_up is not FollowUp.NEW_JOB or takes_more:
+        return ending
+    others = db.execute(
+        "SELECT count(*) FROM job WHERE jobset_id = ? AND panda_id != ? AND status IN"
+        " ('activated', 'waiting', 'sent', 'starting', 'running', 'transferring', 'holding')",
+        (unit_id, job["panda_id"]),
+    ).fetchone()[0]
+    if others:
+        return replace(ending, follow_up=FollowUp.NOTHING)
+    return Ending("failed", ending.sub_status, NO_NEW_JOB, FollowUp.FAIL)
 
 
 def _has_waiting(db: sqlite3.Connection, unit_id: int) -> bool:
@@ -174,7 +186,12 @@ def _settle_rows(db: sqlite3.Connection, job: sqlite3.Row) -> tuple[int, int]:
 
 
 def _collect(
-    db: sqlite3.Connection, job: sqlite3.Row, done_here: int, max_job_attempts: int
+    db: sqlite3.Connection,
+    job: sqlite3.Row,
+    done_here: int,
+    max_job_attempts: int,
+    *,
+    all_fine: bool,
 ) -> Facts:
     left = units.count_left(db, job["jobset_id"])
     unit = db.execute(
@@ -188,17 +205,18 @@ def _collect(
         hopeless=left.hopeless,
         barren_jobs=unit["barren_jobs"],
         max_job_attempts=max_job_attempts,
+        all_fine=all_fine,
     )
 
 
-def _store_ending(db: sqlite3.Connection, job: sqlite3.Row, ending: Ending) -> None:
-    """A pilot's own `pilot_failed`, or the loss of a job that did nothing, is kept as failed."""
-    status, sub_status = ending.status, ending.sub_status
-    lost_for_nothing = job["sub_status"] == "es_heartbeat" and ending.status != "merging"
-    if job["sub_status"] in ("pilot_failed", "bad_report") or lost_for_nothing:
-        status, sub_status = "failed", job["sub_status"]
+def _store_ending(db: sqlite3.Connection, job: sqlite3.Row, ending: Ending, queue: Queue) -> None:
+    """Archive the end of a job. An error code of its own stays."""
+    told = LastWord(
+        job["sub_status"] or "", job["error_code"], job["n_events"], queue.is_preemptable
+    )
+    end = rewrite(ending, told)
     db.execute(
         "UPDATE job SET status = ?, sub_status = ?, error_code = CASE error_code WHEN 0 THEN ?"
         " ELSE error_code END WHERE panda_id = ?",
-        (status, sub_status, ending.code, job["panda_id"]),
+        (end.status, end.sub_status, end.code, job["panda_id"]),
     )

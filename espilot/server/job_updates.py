@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from espilot.server import job_end, jobs
+from espilot.server import job_end, jobs, output_report
 from espilot.server.brokerage import HIGH_PRIORITY
 from espilot.server.options import ServerOptions
 from espilot.server.schema import PROCESSING_STATES
@@ -99,19 +99,14 @@ def _take_final(
 
 
 def _check_output_report(db: sqlite3.Connection, panda_id: int, text: str | None) -> None:
-    """A finished job needs a JSON report that lists only files of its definition."""
-    try:
-        report = json.loads(text or "")
-    except (ValueError, RecursionError):
-        report = None
-    definition = jobs.define(db, panda_id)
-    known = {*definition["outFiles"].split(","), *definition["inFiles"].split(",")}
-    if isinstance(report, dict) and set(report) <= known:
+    """A finished job whose report cannot be used has failed."""
+    fault = output_report.fault_of(text, jobs.define(db, panda_id))
+    if not fault:
         return
     db.execute(
-        "UPDATE job SET sub_status = 'bad_report', error_code = 200,"
-        " error_diag = 'the output report cannot be used' WHERE panda_id = ?",
-        (panda_id,),
+        "UPDATE job SET sub_status = 'bad_report', error_code = 200, error_diag = ?"
+        " WHERE panda_id = ?",
+        (fault, panda_id),
     )
 
 

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MOST_RANGES = 10_000_000
 _MOST_EVENTS = 10**15
 _MOST_UNITS = 100_000
-_FLAGS = ("ap", "de", "df", "mo")
+_FLAGS = ("ap", "at", "de", "df", "mo")
 _TEXT_LIMIT = 10_000
 
 
@@ -23,10 +23,11 @@ class NewTask:
     """A task to be made. `inputs` are (LFN, events); a generator has none.
 
     `events_per_job` cuts it into units, 0 makes one of all. With a `merge_transformation` each
-    complete unit is merged. `flags`: `ap` accept partial results, `de` do not discard events, `df`
-    only failures cost an attempt, `mo` merge near the storage. With `jumbo_jobs` so many jumbo
-    jobs work beside the others until fewer than `jumbo_off_below` events are left. `job` is a whole
-    job definition (JSON), which all jobs of the task have then, but for their ids.
+    complete unit is merged. `flags`: `ap` accept partial results, `at` all events were fine
+    already, `de` do not discard events, `df` only failures cost an attempt, `mo` merge near the
+    storage. With `jumbo_jobs` so many jumbo jobs work beside the others until fewer than
+    `jumbo_off_below` events are left. `job` is a whole job definition (JSON), which all jobs of the
+    task have then, but for their ids.
     """
 
     name: str

@@ -32,10 +32,10 @@ from espilot.server.tasks import NewTask
 KINDS = ("normal", "event", "jumbo")
 """Tasks by their jobs: one normal job; event jobs and the merge job; jumbo jobs beside a co-jumbo
 job that nobody takes."""
-CELL_S = 30.0
+CELL_S = 45.0
 """A cell that takes longer is left: it has failed, the others have not."""
 PATIENCE_S = 1.5
-"""A call's longest time, and when the server gives up a job that was never heard of."""
+"""A call's longest time, and when the server gives up a job whose answer is lost."""
 EVENTS, PER_FILE, SITE = 6, 3, "Q"
 INPUTS = {"EVNT.1": b"evnt", "EVNT.2": b"more"}
 _ASKING = ("/getJob", "/acquire_jobs")
@@ -68,6 +68,11 @@ class Cell:
     def closes_waiting(self) -> bool:
         """Whether a drained pool leaves no job waiting."""
         return bool(dict(self.switches).get("close_waiting_consumers", True))
+
+    @property
+    def loses_jobs(self) -> bool:
+        """Whether a job is handed out whose pilot does not hear of it."""
+        return bool(self.spoiled) or "pilot/acquire_jobs" in self.quirks_of("drop_answer")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -116,8 +121,7 @@ class Opened:
     def _open(self, quirks: Quirks) -> tuple[Store, app._Front]:
         seed, tokens = ("std", ("useJumboJobs",)) if self.cell.kind == "jumbo" else ("all", ())
         options = ServerOptions(
-            sent_timeout_s=PATIENCE_S,
-            heartbeat_timeout_s=20.0,
+            sent_timeout_s=PATIENCE_S if self.cell.loses_jobs else 10.0,
             queues={SITE: Queue(SITE, seed, tokens)},
             quirks=quirks,
         )

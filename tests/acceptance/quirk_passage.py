@@ -19,7 +19,7 @@ from quirk_cells import EVENTS, INPUTS, PATIENCE_S, SITE, Cell, Opened, Row, ser
 from espilot.payload.fake.content import expected_content
 from espilot.server.options import FAULTS
 
-PASSAGE_S = 400.0
+PASSAGE_S = 600.0
 """Longest time for all cells; those that were not reached by then have failed."""
 TRANSFORM = """\
 #!/bin/sh

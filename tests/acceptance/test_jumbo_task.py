@@ -138,7 +138,7 @@ def test_two_queues_and_three_pilots(tmp_path: Path, killed: str | None) -> None
             eventually(lambda: site.done_by(CO_JUMBO) >= 10, what="ranges of co-jumbo jobs")
             site.pilots[killed].kill()
         state = lambda: run_oracle.task_state(site.database)  # noqa: E731
-        eventually(lambda: state() != "running", 60.0, what="the end of the task")
+        eventually(lambda: state() != "running", 120.0, what="the end of the task")
         assert state() == "finished", site.story
         for name, pilot in site.pilots.items():
             pilot.terminate()

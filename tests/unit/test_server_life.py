@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -50,9 +51,15 @@ def take_job(store: Store, site: str = "GRID") -> dict[str, Any] | None:
     return jobs[0]
 
 
+def files_of(job: dict[str, Any]) -> str:
+    """The output report: a merge job tells of its files, an event job has none to tell of."""
+    names = job["outFiles"].split(",") if "eventServiceMerge" in job else ()
+    return json.dumps({name: {"guid": "g"} for name in names})
+
+
 def tell(store: Store, job: dict[str, Any], state: str, **more: Any) -> str:
-    given = {"job_id": job["PandaID"], "job_status": state, "job_output_report": "{}", **more}
-    return store.update_job(given, NOW)
+    given = {"job_id": job["PandaID"], "job_status": state, "job_output_report": files_of(job)}
+    return store.update_job({**given, **more}, NOW)
 
 
 def draw(store: Store, job: dict[str, Any], n: int = 10_000) -> list[dict[str, Any]]:
@@ -269,6 +276,71 @@ def test_a_failed_unit_leaves_the_others_alone(opened: Open) -> None:
     assert state_of(store, task_id) == "failed"
 
 
+def test_a_late_consumer_is_no_second_end(opened: Open) -> None:
+    """A consumer that found nothing and ends after its unit was complete, or merged, makes no
+    second merge job."""
+    for is_merged in (False, True):
+        store = opened()
+        task_id = store.create_task(replace(MERGED, events=4, events_per_job=0, consumers=2), NOW)
+        first, late = take_job(store), take_job(store)
+        assert first is not None and late is not None
+        process(store, first)
+        merge = take_job(store)
+        assert merge is not None
+        if is_merged:
+            tell(store, merge, "finished")
+        tell(store, late, "finished")
+        assert take_job(store) is None
+        tell(store, merge, "finished")
+        assert state_of(store, task_id) == "finished"
+
+
+def test_a_failed_unit_gets_no_new_job(opened: Open) -> None:
+    """A consumer whose unit has failed meanwhile is not followed by another."""
+    store = opened(max_job_attempts=1)
+    task_id = store.create_task(replace(MERGED, events=4, events_per_job=0, consumers=2), NOW)
+    first, late = take_job(store), take_job(store)
+    assert first is not None and late is not None
+    ranges = draw(store, late, 2)
+    tell(store, first, "failed")
+    assert state_of(store, task_id) == "failed"
+    report(store, ranges[:1])
+    tell(store, late, "finished")
+    assert take_job(store) is None
+
+
+@pytest.mark.parametrize("consumers", [1, 2])
+def test_a_queue_that_takes_no_more_jobs(opened: Open, consumers: int) -> None:
+    """No job follows one of a queue that went away: code 125 and the end of the unit, unless
+    another job works on it."""
+    store = opened(queues={"GONE": Queue("GONE", status="offline")})
+    task_id = store.create_task(
+        replace(MERGED, events=4, events_per_job=0, consumers=consumers), NOW
+    )
+    job = take_job(store, "GONE")
+    assert job is not None
+    report(store, draw(store, job, 2), tar="x.tar")
+    tell(store, job, "finished")
+    state, code = job_facts(store, job)
+    if consumers == 1:
+        assert (state, code) == ("failed", 125)
+        assert state_of(store, task_id) == "failed"
+        return
+    assert (state, code) == ("merging", 111)
+    other = take_job(store)
+    assert other is not None
+    process(store, other)
+    assert merge_all(store, task_id) == [("inputFor_output", 4)]
+    assert state_of(store, task_id) == "finished"
+
+
+def job_facts(store: Store, job: dict[str, Any]) -> tuple[str, int]:
+    row = store._db.execute(
+        "SELECT status, error_code FROM job WHERE panda_id = ?", (job["PandaID"],)
+    ).fetchone()
+    return row["status"], row["error_code"]
+
+
 def test_flag_df_costs_no_attempt(opened: Open) -> None:
     """With `df` only failures cost an attempt."""
     for flags, attempts in ((("df",), "5"), ((), "4")):
@@ -390,7 +462,7 @@ class Pilots:
         self.held.remove(job)
 
     def update(self, job: dict[str, Any], state: str) -> None:
-        given = {"job_id": job["PandaID"], "job_output_report": "{}", "job_status": state}
+        given = {"job_id": job["PandaID"], "job_status": state, "job_output_report": files_of(job)}
         assert self.store.update_job(given, self.now) == "NULL"
 
 
