@@ -22,8 +22,8 @@ class PayloadConfig:
     exec: str = setting("", "Command template run once per range, for payloads without a protocol.")
     ranges: str = setting(
         "channel",
-        "How a payload gets its ranges: `channel`, it asks; `file`, the command is started for each "
-        "file of ranges, whose path stands where {ranges} is.",
+        "How a payload gets its ranges: `channel`, it asks; `file`, the command is started for "
+        "each file of ranges, whose path stands where {ranges} is.",
     )
     outputs: str = setting(
         "reported",
