@@ -13,9 +13,11 @@ from espilot.core.deadline import Deadline, Deadlines
 from espilot.core.slot import CPU_KEY, Slot, cpu_left_s, read_slot
 from espilot.errors import UsageError
 from espilot.logs import Log
+from espilot.wire.messages import Alive
 from espilot.workers.context import Context
 
 WALL, SIGNAL, REQUEST, FILE = "wall-time", "signal", "request", "drain-file"
+CREDENTIAL, CREDENTIAL_ENDS = "credential", "credential_ends"
 
 
 class DeadlineWatch:
@@ -61,9 +63,11 @@ class DeadlineWatch:
         self._look_at_cpu(now)
         return self._look_at_file(now)
 
-    def credential_expires(self, at_unix: float | None) -> None:
-        """Until then the credential allows reports; None: it does not expire, or there is none."""
-        self._follow("credential", at_unix, "the end of the credential", time.monotonic())
+    def heard(self, alive: Alive) -> None:
+        """A worker may tell until when the credential that it shows the server is good."""
+        if CREDENTIAL_ENDS in alive.facts:
+            at_unix = alive.facts[CREDENTIAL_ENDS]
+            self._follow(CREDENTIAL, at_unix, "the end of the credential", time.monotonic())
 
     def _follow(self, source: str, at_unix: float | None, text: str, now: float) -> None:
         at_mono = None if at_unix is None else now + at_unix - time.time()

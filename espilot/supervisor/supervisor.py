@@ -156,8 +156,8 @@ class Supervisor:
         self._direct_all()
 
     def _role_is_alive(self, alive: Alive) -> None:
-        self._figures.heard(alive)
-        self._standing.heard(alive)
+        for each in (self._figures, self._standing, self._drain.watch):
+            each.heard(alive)
         if alive.role != DISPATCHER:
             return
         last, waiting = alive.facts.get("last_message_mono"), alive.facts.get("waiting")

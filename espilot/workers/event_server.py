@@ -31,6 +31,7 @@ from espilot.ports import EventServer
 from espilot.wire.messages import JobPhase, TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
+from espilot.workers.credential_watch import CredentialWatch
 from espilot.workers.flow import Flow
 from espilot.workers.foreign_jobs import ForeignJobs
 from espilot.workers.heartbeat import Heartbeat
@@ -57,6 +58,7 @@ class EventServerWorker:
         self.record: JobRecord | None = child.queue.job()
         self._work: Work | None = None
         self._access = ServerAccess(child.context)
+        CredentialWatch(child, self._access.credentials, needed=self._access.shows_credentials)
         self._jobs = Flow(self, "jobs")
         self._ranges = Flow(self, "ranges")
         self._reports = Flow(self, "reports")

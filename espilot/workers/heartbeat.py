@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from espilot.adapters.http import find_credentials
 from espilot.adapters.inspection import Inspection
 from espilot.adapters.proctree import descendants
 from espilot.core import job_metrics
@@ -23,7 +22,6 @@ from espilot.wire.jobdef import is_set
 from espilot.wire.messages import Used
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
-from espilot.workers.server_access import given_credentials
 
 DEBUG_PERIOD_S = 60.0
 REPORT_NAME = "jobReport.json"
@@ -78,8 +76,6 @@ class Heartbeat:
 
     def update_of(self, record: JobRecord, state: str, tally: Tally) -> JobUpdate:
         """A heartbeat."""
-        given = given_credentials(self._child.settings.server, os.environ)
-        self._child.facts["credentials"] = find_credentials(given, os.environ).expiries()
         more = self._fields(record)
         cores = record.job.core_count
         return JobUpdate(state, tally.events, core_count=cores, cpu_s=self._cpu_s(record),

@@ -49,6 +49,11 @@ class ServerAccess:
         )
         self.request_max_ranges = harvester.request_max_ranges if harvester else LARGEST_REQUEST
 
+    @property
+    def shows_credentials(self) -> bool:
+        """Whether a server that asks for them is talked to."""
+        return self._harvester is None and self._url.startswith("https:")
+
     def hurry(self, call_s: float) -> None:
         """From now on no call of a new connection takes longer."""
         former = self._patience

@@ -13,6 +13,7 @@ from espilot.adapters.machine_features import MOST_BYTES, read_features, read_sm
 from espilot.config import DrainConfig, Settings
 from espilot.logs import open_log
 from espilot.supervisor.deadlines import DeadlineWatch
+from espilot.wire.messages import Alive
 from espilot.workers.context import Context
 
 
@@ -112,11 +113,12 @@ def test_features_are_followed(
 def test_credential_that_expires(context: Context) -> None:
     """The expiry of a credential is a deadline as any other; one that never expires is none."""
     watch = watch_of(context)
-    watch.credential_expires(time.time() + 100.0)
+    watch.heard(Alive("event-server", 1, {"credential_ends": time.time() + 100.0}))
+    watch.heard(Alive("stageout", 1, {}))
     earliest = watch.earliest()
     assert earliest is not None
     assert earliest.at_mono - time.monotonic() == pytest.approx(100.0, abs=5.0)
-    watch.credential_expires(None)
+    watch.heard(Alive("event-server", 2, {"credential_ends": None}))
     assert watch.earliest() is None
 
 
