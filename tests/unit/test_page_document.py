@@ -211,3 +211,27 @@ def test_rows_of_the_map() -> None:
     frozen = [row["n"] for row in frozen_rows(cells)]
     assert len(frozen) == MOST_ROWS and 19_000 in frozen and frozen == sorted(frozen)
     assert len(frozen_rows(many(100).cells)) == 100
+
+
+def test_failed_tries_are_no_failed_ranges() -> None:
+    """A range that failed twice and worked at last is not failed; its tries are told beside."""
+    chronicle = many(10, failed=(3,))
+    counts = replace(NO_COUNTS, finished=9, failed_total=3, moves=1)
+    shown = document(snapshot(total=10, counts=counts), chronicle)
+    failed = next(each for each in shown["tiles"] if each["label"] == "Failed")
+    assert failed["value"] == "1" and failed["note"].startswith(
+        "2 more failed and were tried again"
+    )
+    assert shown["forecast"]["text"] == "All of 10 ranges have ended."
+    assert shown["forecast"]["rate"] == 1.0
+
+
+def test_what_is_in_work_has_its_time() -> None:
+    """The number on the map and since when, beside the median of the latest ranges."""
+    chronicle = many(3)
+    base = {"role": "r", "pid": 1, "each": {"client": [7]}}
+    chronicle.take([{**base, "t": 10.0, "what": "sent", "ranges": ["r0"]}])
+    chronicle.take([{**base, "t": 14.0, "what": "done", "ranges": ["r0"]}])
+    chronicle.take([{**base, "t": 15.0, "what": "sent", "ranges": ["r1"]}])
+    assert document(snapshot(), chronicle)["work"] == {"median_s": 4.0, "cells": [[1, 15.0]]}
+    assert document(snapshot(running=False), chronicle)["work"]["cells"] == []
