@@ -18,7 +18,7 @@ test: venv lint servers
 
 # The contract suite and the sick storages, against real servers.
 test-storage: venv servers
-	$(PY) -m pytest tests/storage tests/contract/test_storage.py tests/contract/test_storage_liars.py
+	$(PY) -m pytest tests/storage tests/contract/test_storage*.py
 
 servers: $(SERVERS)
 

