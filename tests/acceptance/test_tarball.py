@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHONS = ("311", "312", "313")
-IMPORTS = "import lmdb, zmq, msgpack._cmsgpack, requests, ijson.backends.yajl2_c, boto3; "
+IMPORTS = (
+    "import lmdb, zmq, msgpack._cmsgpack, isal.isal_zlib, requests, ijson.backends.yajl2_c, boto3; "
+)
 LOOP_UP = """\
 import fcntl, os, socket, struct, sys
 with socket.socket() as s:
