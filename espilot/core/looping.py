@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from espilot.core.hang import LOOPING_JOB
 from espilot.core.limits import time_texts
 from espilot.model import Verdict
@@ -25,6 +28,15 @@ def looping_limit(max_cpu_s: float = 0.0, limit_s: float = LIMIT_S) -> float:
     if limit_s <= 0:
         return 0.0
     return max_cpu_s if max_cpu_s >= _LONG_S else max(limit_s, max_cpu_s)
+
+
+def declared_limit(definition: Mapping[str, Any], limit_s: float) -> float:
+    """The limit of the job of this definition: none where its `loopingCheck` is false."""
+    if definition.get("loopingCheck") in (False, "False", "false"):
+        return 0.0
+    text = str(definition.get("maxCpuCount", ""))
+    declared_s = float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
+    return looping_limit(declared_s, limit_s)
 
 
 class LoopingClock:

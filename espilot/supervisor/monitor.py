@@ -20,7 +20,7 @@ from espilot.adapters.state_files import read_job
 from espilot.config import Settings
 from espilot.core import limits, memory, space
 from espilot.core.hang import HangClock
-from espilot.core.looping import LoopingClock, looping_limit
+from espilot.core.looping import LoopingClock, declared_limit
 from espilot.core.slot import Slot, read_slot, smaller
 from espilot.core.usage import UsageTally
 from espilot.logs import Log
@@ -122,8 +122,7 @@ class Monitor:
         """A new start has new clocks. That of a job without ranges says nothing, but writes."""
         is_event = kind == "event"
         self._hang = HangClock(self._rules.hang_s) if is_event else None
-        limit_s = looping_limit(limit_s=self._rules.hang_s)
-        self._looping = None if is_event else LoopingClock(time.time(), limit_s)
+        self._looping = None
         self._next_tree = 0.0
         self._idle_since = None
         self._tree_survey = None
@@ -134,18 +133,21 @@ class Monitor:
         self._outcomes = -1
         self.usage.payload_started()
         self._own = own
-        self._look_at_slot(is_event)
+        self._look_at_job(is_event)
         self._limit_group()
 
     def cpu_s(self) -> float:
         """CPU time of the payload, over all its starts."""
         return self.usage.totals.cpu_s
 
-    def _look_at_slot(self, is_event: bool) -> None:
-        """The limits of this start: those of the slot count as well, each that is there."""
+    def _look_at_job(self, is_event: bool) -> None:
+        """The limits of this start: the job's own, and those of the slot, each that is there."""
         self._slot = read_slot(read_features(os.environ.get("JOBFEATURES", "")))
         limit_bytes, cores = self._limits.memory_bytes, self._rules.cores
         job = None if is_event else read_job(self._context.job_file)
+        if not is_event:
+            hang_s = declared_limit(job.definition if job else {}, self._rules.hang_s)
+            self._looping = LoopingClock(time.time(), hang_s)
         if job is not None:
             # It has cores of its own choice; an event job's payload has all.
             limit_bytes = memory.scaled_limit(limit_bytes, job.core_count, cores)

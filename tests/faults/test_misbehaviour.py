@@ -102,16 +102,17 @@ CHANGER = """
 import os, sys, zmq
 socket = zmq.Context().socket(zmq.DEALER)
 socket.connect("ipc:///tmp/zmq_" + os.environ["PILOT_EVENTRANGECHANNEL"])
-last, done = "", 0
+before, last, done = "", "", 0
 while True:
     socket.send(b"Ready for events")
     reply = socket.recv().decode()
-    # The answer to this request proves that the output before it was looked at.
-    if last and done % 3 == 0:
+    # A request may be answered before the report behind which it came is looked at: the answer
+    # proves that the report before that one was.
+    if before and done % 3 == 0:
         {change}
     if reply == "No more events":
         break
-    last = os.path.abspath("output." + reply.split('"')[3])
+    before, last = last, os.path.abspath("output." + reply.split('"')[3])
     with open(last, "w") as file:
         file.write(reply)
     socket.send((last + ",ID:" + reply.split('"')[3] + ",CPU:1,WALL:1").encode())
@@ -123,10 +124,10 @@ socket.close(linger=5000)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ('open(last, "a").write("changed")', "changed after it was reported"),
-        ("os.unlink(last)", "missing"),
-        ('os.unlink(last); os.symlink("/etc/passwd", last)', "link"),
-        ("os.unlink(last); os.mkfifo(last)", "changed after it was reported"),
+        ('open(before, "a").write("changed")', "changed after it was reported"),
+        ("os.unlink(before)", "missing"),
+        ('os.unlink(before); os.symlink("/etc/passwd", before)', "link"),
+        ("os.unlink(before); os.mkfifo(before)", "changed after it was reported"),
     ],
 )
 def test_lesson_06_output_changed_after_its_report(runner: Runner, change: str, words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from espilot.core import limits, memory, space
-from espilot.core.looping import LoopingClock, looping_limit
+from espilot.core.looping import LoopingClock, declared_limit, looping_limit
 from espilot.core.usage import Usage, UsageTally
 
 GB = 10**9
@@ -173,6 +173,24 @@ def test_no_progress() -> None:
 def test_looping_limit(max_cpu_s: float, limit_s: float, expected: float) -> None:
     """A declared CPU time of two hours or more is the limit; a shorter one only raises it."""
     assert looping_limit(max_cpu_s, limit_s) == expected
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ({}, 7200.0),
+        ({"loopingCheck": False}, 0.0),
+        ({"loopingCheck": True}, 7200.0),
+        ({"maxCpuCount": 90000}, 90000.0),
+        ({"maxCpuCount": "90000"}, 90000.0),
+        ({"maxCpuCount": "NULL"}, 7200.0),
+        ({"maxCpuCount": -1}, 7200.0),
+        ({"maxCpuCount": 90000, "loopingCheck": False}, 0.0),
+    ],
+)
+def test_looping_limit_of_a_job(definition: dict[str, object], expected: float) -> None:
+    """A job may declare its CPU time, or that nobody shall look whether it loops."""
+    assert declared_limit(definition, 7200.0) == expected
 
 
 def test_lesson_44_payload_that_never_writes_loops() -> None:
