@@ -175,6 +175,7 @@ MATRIX = {
 NOT_REACHED = {
     "drop": "in the transaction of pack",
     "abandon_archive": "only when the server has taken the job away",
+    "forget_done": "only in the engine without a pilot",
     "note_feed": "in the transaction of put_ranges",
     "return_ranges": "as return_sent, for some",
     "take_suspect": "as take, after a crash",
