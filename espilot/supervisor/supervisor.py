@@ -183,6 +183,7 @@ class Supervisor:
                 # It concerned that job alone; the next one gets what it held.
                 self._ending = (0, "")
         self._job, self._payload.kind = job, job.kind
+        self._on_progress(self._snapshot())  # a quick job may be over before the next tick
         if job.command == "tobekilled":
             self._end_job(KILLED_BY_SERVER, "the server ordered the job to be killed")
         elif job.command == "softkill":
@@ -284,8 +285,7 @@ class Supervisor:
             self._log.warning("signal", "signal received", signal=name)
             if self._impatience.heard(number, time.monotonic()) >= 3:
                 self._payload.kill()
-                reason = "ended at once by a third signal"
-                self._finish(Outcome(state="drained", reason=reason), patience_s=HURRY_S)
+                self.out_of_time("ended at once by a third signal")
             else:
                 self._drain.signalled(number, name, self._context.settings.drain)
         self._reap()

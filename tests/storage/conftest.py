@@ -14,7 +14,7 @@ from real_servers import BUCKET, Server
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def seaweedfs() -> Iterator[Server]:
     """An object store with an empty bucket."""
     with real_servers.seaweedfs() as server:
@@ -22,7 +22,7 @@ def seaweedfs() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ceph() -> Iterator[Server]:
     """The object gateway of Ceph, with an empty bucket."""
     with real_servers.ceph() as server:
@@ -30,14 +30,14 @@ def ceph() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nginx() -> Iterator[Server]:
     """A web server that takes WebDAV."""
     with real_servers.nginx() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def xrootd() -> Iterator[Server]:
     """An XRootD server with its HTTP door."""
     with real_servers.xrootd() as server:
