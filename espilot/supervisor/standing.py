@@ -30,7 +30,7 @@ from espilot.workers.context import Context
 FLUSH_S = 0.2
 LOOK_S = 1.0
 """How often the supervisor looks at everything."""
-KEEP_EVERY_S = 2.0
+KEEP_EVERY_S, KEEP_LATEST_S = 2.0, 20.0
 KEPT = "standing.json"
 """In the state directory: what was known last, for who looks when nobody answers any more."""
 WINDOW_S = 120.0
@@ -86,7 +86,8 @@ class Standing:
         self._kernel_kills = 0
         self._clocks = Clocks(LOOK_S)
         self._kept = context.state / KEPT
-        self._keep_due = 0.0
+        self._keep_due = self._keep_next = 0.0
+        self._kept_moves = -1
         self._look: Callable[[], Snapshot] | None = None
 
     def show(
@@ -107,8 +108,9 @@ class Standing:
         now = time.monotonic()
         self._rates.observe(counts, now)
         self._clocks.observe(now, time.time())
-        if now >= self._keep_due:
-            self._keep_due = now + KEEP_EVERY_S
+        if now >= self._keep_due or (counts.moves != self._kept_moves and now >= self._keep_next):
+            self._keep_next, self._keep_due = now + KEEP_EVERY_S, now + KEEP_LATEST_S
+            self._kept_moves = counts.moves
             self._keep()
         for at, verdict in verdicts:
             if at > self._told_until:
@@ -181,6 +183,7 @@ class Standing:
             write_atomically(self._kept, json.dumps({"t": time.time(), **self.facts(self._look())}))
         except OSError as error:
             # It is for people: a full disk is told by who needs the room.
+            self._keep_next += 10 * KEEP_EVERY_S
             self._keep_due += 10 * KEEP_EVERY_S
             self._log.warning("state", "standing not kept", error=error.strerror)
 

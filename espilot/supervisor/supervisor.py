@@ -329,8 +329,7 @@ class Supervisor:
             self._monitor.suspended(gap_s)
             self._drain.suspended(gap_s)
             self._payload.suspended(gap_s)
-            # What was said meanwhile is read before anybody is judged.
-            return
+            return  # what was said meanwhile is read before anybody is judged
         self._roles.kill_silent(now)
         self._payload.kill_overdue(now)
         counts = self._queue.counts()
@@ -340,8 +339,9 @@ class Supervisor:
             self._judge(counts, now)
             self._drain.look(now)
             self._judge_end(counts, now)
-            self._on_progress(self._snapshot())
-        self._attending.look(self._snapshot(), counts, closing=self._closing.begun)
+        snapshot = self._snapshot(counts)
+        self._on_progress(snapshot)
+        self._attending.look(snapshot, counts, closing=self._closing.begun)
 
     def _judge(self, counts: Counts, now: float) -> None:
         payload = self._payload.process
@@ -376,9 +376,9 @@ class Supervisor:
         elif verdict.action == "note":
             self._monitor.record(verdict)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, counts: Counts | None = None) -> Snapshot:
         job, life = self._job, self._payload.life.value
-        return Snapshot(self._queue.counts(), job.panda_id, job.phase, life, self._jobs,
+        return Snapshot(counts or self._queue.counts(), job.panda_id, job.phase, life, self._jobs,
                         self._storage, self._drain.facts())  # fmt: skip
 
     # -- closing --------------------------------------------------------------------------------

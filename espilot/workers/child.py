@@ -1,7 +1,8 @@
 """What all workers have in common: control link, doorbells, death pipe, queue, beat.
 
-A worker ends when its supervisor does (parent-death signal and death pipe), says *alive* each
-second from its own loop, and re-reads the queue then, because a doorbell may be lost.
+A worker ends when its supervisor does (parent-death signal and death pipe), re-reads the queue each
+second, because a doorbell may be lost, and says *alive* from the same loop: each second while the
+queue moves, less often at rest.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from espilot.wire.messages import Alive, Bell, Hello, Stop
 from espilot.workers.context import Context
 
 BEAT_S = 1.0
+TELL_S = 2.5
+"""A role to which nothing happens says so seldom: at rest the pilot shall take nothing."""
 NOT_FOR_WORKERS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU,
     signal.SIGUSR1, signal.SIGUSR2,
@@ -61,6 +64,10 @@ class Child:
         self.facts: dict[str, Any] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {}
         self._number = 0
+        self._told_moves, self._tell_at = -1, 0.0
+        # A watchdog is fed with each sign of life of all.
+        watched = "WATCHDOG_USEC" in os.environ
+        self._tell_every_s = 0.0 if watched else min(TELL_S, self.settings.limits.silent_s / 6)
         self._rung: dict[str, float] = {}
         self._link = ControlLink(context.runtime, role)
         self._bells = Doorbells(context.runtime, role)
@@ -110,11 +117,14 @@ class Child:
         self.queue.close()
 
     def _beat(self) -> None:
-        record = self.queue.job()
-        self.log.job = None if record is None else record.job.panda_id
+        now, moves = time.monotonic(), self.queue.counts().moves
+        if moves != self._told_moves or now >= self._tell_at:
+            record = self.queue.job()
+            self.log.job = None if record is None else record.job.panda_id
+            self.send(Alive(self.role, moves, self.facts))
+            self._told_moves, self._tell_at = moves, now + self._tell_every_s
         self._on_bell()
         self._flush_story()
-        self.send(Alive(self.role, self.queue.counts().moves, self.facts))
 
     def _flush_soon(self) -> None:
         self.loop.call_later(FLUSH_S, self._flush_story)
