@@ -19,6 +19,8 @@ from wrapper import Play, play
 
 EVENTS = 100
 SLOW = f"{FAKE} --clients 2 --delay-ms 150"
+OF_THE_C_LIBRARY = 0b11 << 31
+"""Signals 32 and 33: ignored if our parent ignores them, for the C library lets nobody set them."""
 QUEUE = {"name": "QUEUE", "state": "ACTIVE", "status": "online", "corecount": 2}
 
 
@@ -259,7 +261,8 @@ def test_what_a_payload_gets(tmp_path: Path, server: Server) -> None:
     done = account.with_fate("finished")[0]
     text = next(iter(account.content_of(done.id).values())).decode()
     signals = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
-    assert int(signals["SigIgn"], 16) == 0 and int(signals["SigBlk"], 16) == 0
+    for kind in ("SigIgn", "SigBlk"):
+        assert int(signals[kind], 16) & ~OF_THE_C_LIBRARY == 0, kind
     env_of = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     for name in ("PandaID", "PANDAID", "PanDA_TaskID", "PILOT_EVENTRANGECHANNEL", "PILOT_HOME",
                  "ATHENA_PROC_NUMBER", "ATHENA_CORE_NUMBER", "PILOT_WORK_DIR", "PILOT_VERSION",

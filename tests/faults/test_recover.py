@@ -15,6 +15,8 @@ import run_oracle
 from pilot_run import END_S, ESPILOT, FAKE, Run, Runner, end_processes_of, eventually, job_text
 from pilot_run import runner_in as runs_in
 
+from espilot.model import ArchiveState
+from espilot.queue.store import Queue
 from espilot.server.options import ServerOptions
 from espilot.server.store import Store
 
@@ -79,6 +81,15 @@ def unstaged(run: Run) -> list[Path]:
     away = run.storage.with_name("storage.away")
     stored = away if away.exists() else run.storage
     return [path for path in archives_of(run) if not (stored / path.name).exists()]
+
+
+def booked(run: Run) -> set[str]:
+    """The names of those that the queue knows; one sealed a moment ago may not be in it yet."""
+    queue = Queue(run.state / "queue")
+    try:
+        return {archive.name for archive in queue.archives(ArchiveState.PACKED)}
+    finally:
+        queue.close()
 
 
 def block_storage(run: Run) -> None:
@@ -234,7 +245,9 @@ def test_job_that_the_server_gave_up(runner: Runner) -> None:
     run = runner.start(job_text(COMMAND, events=EVENTS))
     run.wait_booked(20)
     block_storage(run)
-    eventually(lambda: unstaged(run), what="archives")
+    eventually(
+        lambda: booked(run).intersection(path.name for path in unstaged(run)), what="archives"
+    )
     kill_all(run)
     unblock_storage(run)
     orphans = {path.name for path in unstaged(run)}
