@@ -19,6 +19,7 @@ from espilot.config_files import SYSTEM_FILE, read_layered
 from espilot.errors import ConfigError, LocalError
 from espilot.logs import Log
 from espilot.supervisor import preflight
+from espilot.supervisor.deadlines import CREDENTIAL
 from espilot.supervisor.outcome import Outcome
 from espilot.supervisor.resume import has_live, note_run, prepare_state
 from espilot.supervisor.service import (
@@ -81,7 +82,17 @@ def run(args: argparse.Namespace) -> int:
         finally:
             state.close()
     say_end(summary, outcome.reason, as_json=args.json)
-    return exit_codes.FAILED if outcome.state == "failed" else exit_codes.FINISHED
+    return exit_code(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """A drain that was asked for is no failure; one that nobody asked for has us started again."""
+    if outcome.state == "failed":
+        return exit_codes.FAILED
+    if outcome.drained_by == CREDENTIAL and not outcome.signal:
+        # A start gives us what the service manager has loaded by then.
+        return exit_codes.UNAVAILABLE
+    return exit_codes.FINISHED
 
 
 def state_path(args: argparse.Namespace) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from espilot.cli import exit_codes, main
+from espilot.cli import exit_codes, main, service
 from espilot.core.exit_code import SIGNAL_CODES, TABLE, pilot_codes, shell_code
+from espilot.supervisor.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,3 +78,19 @@ def test_the_readme_is_true() -> None:
     """The table in the README has codes of ours only, and all but that of an early Ctrl-C."""
     rows = re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {int(row) for row in rows} == set(exit_codes.TABLE) - {exit_codes.INTERRUPTED}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome(state="finished"), exit_codes.FINISHED),
+        (Outcome(state="failed", drained_by="credential"), exit_codes.FAILED),
+        (Outcome(state="drained", drained_by="signal", signal=15), exit_codes.FINISHED),
+        (Outcome(state="drained", drained_by="shutdowntime"), exit_codes.FINISHED),
+        (Outcome(state="drained", drained_by="credential", signal=15), exit_codes.FINISHED),
+        (Outcome(state="drained", drained_by="credential"), exit_codes.UNAVAILABLE),
+    ],
+)
+def test_service_that_is_to_be_started_again(outcome: Outcome, code: int) -> None:
+    """Its manager starts it again when its credential comes to an end, not when it was stopped."""
+    assert service.exit_code(outcome) == code

@@ -32,13 +32,13 @@ from espilot.adapters.storage.endpoint import Endpoint, require_name
 from espilot.adapters.storage.s3_address import read_address
 from espilot.adapters.storage.transfer import (
     PIECE_BYTES,
-    Summing,
     Watch,
     WatchedFile,
     opened_source,
     receive,
     require_same,
     require_source_size,
+    sum_up,
 )
 from espilot.errors import (
     ConfigError,
@@ -103,12 +103,8 @@ class PresignedStorage:
         """Read `name` and compare."""
         require_name(name, self.url)
         what = f"storage {self.url}: {name}"
-        watch, sink = Watch(self._endpoint.limits, size_bytes, what), Summing()
-        with self._opened(name, 0) as (_, pieces):
-            for piece in pieces:
-                watch.note(len(piece))
-                sink.add(piece)
-        require_same(what, sink.found, size_bytes=size_bytes, adler32=adler32, where="is there")
+        found = sum_up(self._opened(name, 0), Watch(self._endpoint.limits, size_bytes, what))
+        require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
 
     def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
         """Download `name`, verified; goes on where a connection broke."""

@@ -35,6 +35,7 @@ from espilot.adapters.storage.transfer import (
     receive,
     require_same,
     require_source_size,
+    sum_up,
 )
 from espilot.errors import StorageError
 
@@ -95,13 +96,8 @@ class S3Storage:
         """Read `name` and compare."""
         require_name(name, self.url)
         what = f"storage {self.url}: {name}"
-        watch = Watch(self._endpoint.limits, size_bytes, what)
-        sink = Summing()
-        with self._opened(name, 0) as (_, pieces):
-            for piece in pieces:
-                watch.note(len(piece))
-                sink.add(piece)
-        require_same(what, sink.found, size_bytes=size_bytes, adler32=adler32, where="is there")
+        found = sum_up(self._opened(name, 0), Watch(self._endpoint.limits, size_bytes, what))
+        require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
 
     def get(self, name: str, target: Path, *, size_bytes: int, adler32: str) -> None:
         """Download `name`, verified; goes on where a connection broke."""

@@ -196,6 +196,16 @@ Opened = AbstractContextManager[tuple[int, Iterator[bytes]]]
 """Where the pieces begin, and the pieces."""
 
 
+def sum_up(opened: Opened, watch: Watch) -> tuple[int, str]:
+    """Read what is stored from its first byte; returns its size and adler32."""
+    sink = Summing()
+    with opened as (_, pieces):
+        for piece in pieces:
+            watch.note(len(piece))
+            sink.add(piece)
+    return sink.found
+
+
 def receive(
     open_from: Callable[[int], Opened],
     target: Path,

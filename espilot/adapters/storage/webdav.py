@@ -24,13 +24,13 @@ from espilot.adapters.storage.credentials import (
 from espilot.adapters.storage.endpoint import Endpoint, check_scope, place_of, require_name
 from espilot.adapters.storage.transfer import (
     PIECE_BYTES,
-    Summing,
     Watch,
     WatchedFile,
     opened_source,
     receive,
     require_same,
     require_source_size,
+    sum_up,
 )
 from espilot.errors import (
     ConfigError,
@@ -162,16 +162,8 @@ class WebdavStorage:
         if told and length.isdecimal():
             found = int(length), told[1].lower().zfill(8)
         else:
-            found = self._read_back(name, Watch(self._endpoint.limits, size_bytes, what))
+            found = sum_up(self._opened(name, 0), Watch(self._endpoint.limits, size_bytes, what))
         require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
-
-    def _read_back(self, name: str, watch: Watch) -> tuple[int, str]:
-        sink = Summing()
-        with self._opened(name, 0) as (_, pieces):
-            for piece in pieces:
-                watch.note(len(piece))
-                sink.add(piece)
-        return sink.found
 
     @contextmanager
     def _opened(self, name: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:

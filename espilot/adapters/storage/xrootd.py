@@ -25,12 +25,12 @@ from espilot.adapters.storage.credentials import (
 from espilot.adapters.storage.endpoint import Endpoint, check_scope, place_of, require_name
 from espilot.adapters.storage.transfer import (
     PIECE_BYTES,
-    Summing,
     Watch,
     opened_source,
     receive,
     require_same,
     require_source_size,
+    sum_up,
 )
 from espilot.errors import ConfigError, StorageError, StorageFatal, StorageRetryable
 
@@ -165,16 +165,8 @@ class XrootdStorage:
         if told and size:
             found = int(size[1]), told[1].lower().zfill(8)
         else:
-            found = self._read_back(name, Watch(self._endpoint.limits, size_bytes, what))
+            found = sum_up(self._opened(name), Watch(self._endpoint.limits, size_bytes, what))
         require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
-
-    def _read_back(self, name: str, watch: Watch) -> tuple[int, str]:
-        sink = Summing()
-        with self._opened(name) as (_, pieces):
-            for piece in pieces:
-                watch.note(len(piece))
-                sink.add(piece)
-        return sink.found
 
     # -- tools ----------------------------------------------------------------------------------
 
