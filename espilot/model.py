@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class RangeState(Enum):
@@ -43,8 +43,7 @@ class ArchiveState(Enum):
     """The server knows; the local files may be deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventRange:
+class EventRange(NamedTuple):
     """`start_event`..`last_event` (inclusive, counted from 1) of one input file."""
 
     id: str
@@ -69,8 +68,7 @@ def feed_mark(ranges: Sequence[EventRange]) -> str:
     return f"{len(ranges)} {ranges[0].id} {ranges[-1].id}" if ranges else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One output file as it was when its range was reported done."""
 
     path: str
@@ -80,8 +78,7 @@ class Output:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class DoneRange:
+class DoneRange(NamedTuple):
     """A range whose outputs wait to be packed."""
 
     id: str

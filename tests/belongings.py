@@ -109,8 +109,8 @@ def _new_since(former: Belongings) -> list[str]:
 
 
 def _others_run() -> bool:
-    """Whether somebody else worked with espilot on this machine a short while ago."""
-    return NEIGHBOURS.were_here()
+    """Whether somebody else works with espilot on this machine, or did a short while ago."""
+    return "PYTEST_XDIST_WORKER" in os.environ or NEIGHBOURS.were_here()
 
 
 class Neighbours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from espilot.model import FailedRange, Output
 
@@ -41,8 +42,7 @@ class Tally:
     handed_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """An outcome with its outputs looked at."""
 
     id: str

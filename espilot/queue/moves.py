@@ -240,7 +240,7 @@ class Moves(Transaction):
         given = 0
         for range_id in ids:
             row = self._get(id_bytes(range_id))
-            if row is not None and row[STATE] not in (PACKED, STAGED):
+            if row is not None and row[STATE] != PACKED:
                 self._delete(id_bytes(range_id), row)
                 given += 1
         self._load_counts()[RELEASED] += given
@@ -252,19 +252,21 @@ class Moves(Transaction):
         """Done -> packed for all ranges of a sealed archive, which fixes its name and list."""
         if self._txn.get(archive.name.encode(), db=self._archives) is not None:
             raise StateError(f"archive {archive.name} exists already")
+        txn, items, index = self._txn, self._items, self._index
         for range_id in archive.ids:
             key = id_bytes(range_id)
             row = self._expect(key, DONE)
+            txn.delete(pack_key(DONE, row[ORDER]), b"", index)
+            row[STATE] = PACKED
             row[DATA] = (archive.name, row[DATA][1], rec.cost_s(row[DATA]))
-            self._move(key, row, PACKED)
+            txn.put(key, pack_row(row), True, True, False, items)
+        self._count(archive, DONE, PACKED)
         self._put_archive(replace(archive, state=ArchiveState.PACKED))
 
     def staged(self, name: str, *, storage_id: int) -> None:
         """Packed -> staged: the archive is verified on the storage element."""
         archive = self._archive(name, ArchiveState.PACKED)
-        for range_id in archive.ids:
-            key = id_bytes(range_id)
-            self._move(key, self._expect(key, PACKED), STAGED)
+        self._count(archive, PACKED, STAGED)
         self._put_archive(replace(archive, state=ArchiveState.STAGED, storage_id=storage_id))
 
     def reported(self, name: str, *, refused: frozenset[str] = frozenset()) -> None:
@@ -328,14 +330,22 @@ class Moves(Transaction):
 
     # -- archives inside ------------------------------------------------------------------------
 
+    def _count(self, archive: Archive, former: int, code: int) -> None:
+        """Its ranges are in another state now."""
+        counts, n = self._load_counts(), len(archive.ids)
+        counts[MOVES] += n
+        counts[former] -= n
+        counts[code] += n
+
     def _delete_members(self, archive: Archive, code: int, refused: frozenset[str]) -> int:
         """Delete an archive's rows; returns the events of those that are not refused."""
         events = 0
         for range_id in archive.ids:
             key = id_bytes(range_id)
-            row = self._expect(key, code)
+            row = self._expect(key, PACKED)
             events += 0 if range_id in refused else row[DATA][1]
-            self._delete(key, row)
+            self._txn.delete(key, b"", self._items)
+        self._load_counts()[code] -= len(archive.ids)
         return events
 
     def _archive(self, name: str, state: ArchiveState) -> Archive:

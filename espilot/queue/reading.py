@@ -52,7 +52,10 @@ class QueueReader(Queue):
             return None
         with self._read() as txn:
             data = txn.get(key, db=self._items)
-        return None if data is None else read_view(range_id, rec.unpack_row(data))
+            if data is None:
+                return None
+            row = rec.unpack_row(data)
+            return read_view(range_id, row, self._state(txn, row))
 
     def all_ids(self) -> list[str]:
         """The ids of all ranges that are here."""
@@ -67,27 +70,27 @@ class QueueReader(Queue):
         try:
             with self._env.begin() as txn, txn.cursor(db=self._items) as cursor:
                 return {
-                    key.decode(): rec.STATES[rec.unpack_row(data)[rec.STATE]]
+                    key.decode(): self._state(txn, rec.unpack_row(data))
                     for key, data in cursor.iternext()
                 }
         except lmdb.Error as error:
             raise queue_error(error) from error
 
 
-def read_view(range_id: str, row: rec.Row) -> RangeView:
-    """A row as its noun."""
+def read_view(range_id: str, row: rec.Row, state: RangeState) -> RangeView:
+    """A row in its state as its noun."""
     code, diag, archive = 0, "", ""
     outputs: tuple[Output, ...] = ()
     if row[rec.STATE] == rec.DONE:
         outputs = rec.read_done(range_id, row).outputs
-    elif row[rec.STATE] in (rec.PACKED, rec.STAGED):
+    elif row[rec.STATE] == rec.PACKED:
         archive = row[rec.DATA][0]
     elif row[rec.STATE] in (rec.FAILED, rec.FATAL):
         failed = rec.read_failed(range_id, row)
         code, diag = failed.code, failed.diag
     return RangeView(
         range=rec.read_range(range_id, row[rec.RANGE]),
-        state=rec.STATES[row[rec.STATE]],
+        state=state,
         owner=row[rec.OWNER],
         epoch=row[rec.EPOCH],
         since=row[rec.SINCE],

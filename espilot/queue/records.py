@@ -8,6 +8,8 @@ Databases of the environment:
 * `meta`: job, epoch
 
 `order` is the number of the move that brought the range into its state, so a state is a FIFO.
+The rows of an archive move with its one row: theirs say *packed* and have no place in `index`,
+staged or not is what the archive says.
 `range` is itself packed, because most moves do not look into it. `data` depends on the state:
 crashes (or nothing) when ready or sent, outputs when done, archive name, events and CPU seconds
 when packed or staged, code and diagnosis when failed. A ready range with a crash is a suspect; its
@@ -16,7 +18,7 @@ order is so high that it comes after all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any
 
@@ -145,6 +147,20 @@ def pack_archive(archive: Archive) -> bytes:
 def archive_code(data: bytes) -> int:
     """The state in an archive's row, which is an array with a small number first."""
     return data[1]
+
+
+ROW_STATES = {
+    ARCHIVE_CODES[ArchiveState.PACKED]: RangeState.PACKED,
+    ARCHIVE_CODES[ArchiveState.STAGED]: RangeState.STAGED,
+}
+"""The state of the ranges in an archive, by the code in its row."""
+
+
+def read_state(row: Row, archives: Callable[[bytes], bytes]) -> RangeState:
+    """The state of a row; `archives` finds the archive's row by its name."""
+    if row[STATE] != PACKED:
+        return STATES[row[STATE]]
+    return ROW_STATES[archive_code(archives(row[DATA][0].encode()))]
 
 
 def read_archive(name: str, data: bytes) -> Archive:

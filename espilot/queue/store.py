@@ -34,6 +34,8 @@ from espilot.queue.faults import queue_error
 from espilot.queue.moves import Moves
 
 TABLES = (b"items", b"index", b"archives", b"meta")
+MEMBERS = {RangeState.PACKED: ArchiveState.PACKED, RangeState.STAGED: ArchiveState.STAGED}
+"""States of ranges in archives, and the states of these."""
 MAP_BYTES = 1 << 30
 GROWN_BYTES = 64 << 20
 LOCK_BYTES = 64 << 10
@@ -135,10 +137,10 @@ class Queue:
         """The state of one range, or None when it is not here."""
         with self._read() as txn:
             data = txn.get(rec.id_bytes(range_id), db=self._items)
-        return None if data is None else rec.STATES[rec.unpack_row(data)[rec.STATE]]
+            return None if data is None else self._state(txn, rec.unpack_row(data))
 
     def ids(self, state: RangeState) -> list[str]:
-        """The ids in a state, in the order of their coming."""
+        """The ids in a state, in the order of their coming; those in archives by its name."""
         return [key.decode() for key, _ in self._walk(state, 0)]
 
     def ready(self) -> list[EventRange]:
@@ -228,7 +230,23 @@ class Queue:
             self._env.reader_check()
             return self._env.begin()
 
+    def _state(self, txn: Any, row: rec.Row) -> RangeState:
+        return rec.read_state(row, lambda name: txn.get(name, db=self._archives))
+
+    def _members(self, state: ArchiveState) -> list[tuple[bytes, rec.Row]]:
+        """The rows in all archives of a state."""
+        rows = []
+        with self._read() as txn, txn.cursor(db=self._archives) as cursor:
+            for name, data in cursor:
+                if rec.archive_code(data) == rec.ARCHIVE_CODES[state]:
+                    for range_id in rec.read_archive(name.decode(), data).ids:
+                        key = range_id.encode()
+                        rows.append((key, rec.unpack_row(txn.get(key, db=self._items))))
+        return rows
+
     def _walk(self, state: RangeState, order: int) -> list[tuple[bytes, rec.Row]]:
+        if state in MEMBERS:
+            return self._members(MEMBERS[state])
         code = rec.CODES[state]
         rows = []
         with self._read() as txn, txn.cursor(db=self._index) as cursor:

@@ -40,7 +40,9 @@ def queue_lines(state: Path) -> Iterator[str]:
                     break
                 found = queue.find(range_id)
                 if found is not None:
-                    yield json.dumps({"range": asdict(found)}, default=str) + "\n"
+                    outputs = [each._asdict() for each in found.outputs]
+                    told = {**asdict(found), "range": found.range._asdict(), "outputs": outputs}
+                    yield json.dumps({"range": told}, default=str) + "\n"
             for archive in queue.archives():
                 yield json.dumps({"archive": asdict(archive)}, default=str) + "\n"
     except EspilotError as error:

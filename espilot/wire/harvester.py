@@ -155,7 +155,7 @@ def read_ranges(data: bytes, job: Job, access_point: str) -> tuple[EventRange, .
         ranges = read_range_list(found)
     except ServerUnavailable as error:
         raise MessageError(f"ranges file: {error}") from None
-    return tuple(replace(r, pfn=f"{access_point}/{r.lfn}") if r.lfn else r for r in ranges)
+    return tuple(r._replace(pfn=f"{access_point}/{r.lfn}") if r.lfn else r for r in ranges)
 
 
 def write_job_request(n: int) -> bytes:

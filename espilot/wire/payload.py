@@ -7,9 +7,9 @@ printable; a diagnosis is printable and at most `MAX_DIAG_CHARS` long, so both a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from espilot.errors import MessageError
 from espilot.model import EventRange
@@ -63,8 +63,7 @@ class Progress:
     event: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A range's outputs exist; `paths` as the payload wrote them, unchecked, one per stream."""
 
     id: str
@@ -72,7 +71,7 @@ class Finished:
     cpu_s: float | None
     wall_s: float | None
     events: int | None = None
-    meta: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    meta: Mapping[str, Any] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -370,7 +369,7 @@ def test_any_bytes(batch: list[tuple[bytes, bytes]]) -> None:
 
 def test_unwritable_range_fails_with_its_reason(queue: CountingQueue) -> None:
     """A range with a comma in a value is failed, not sent; who asked gets the next one."""
-    put(queue, replace(make_range(1), lfn="a,b"), make_range(2))
+    put(queue, make_range(1)._replace(lfn="a,b"), make_range(2))
     dispatch = dispatch_of(queue)
     assert ids_of(say(dispatch, (A, text.READY)), A) == [range_id(2)]
     (failure,) = queue.failures()
@@ -381,7 +380,7 @@ def test_unwritable_range_fails_with_its_reason(queue: CountingQueue) -> None:
 
 def test_a_native_client_can_take_it(queue: CountingQueue) -> None:
     """What the text dialect cannot carry goes to a native client."""
-    put(queue, replace(make_range(1), lfn="a,b"))
+    put(queue, make_range(1)._replace(lfn="a,b"))
     (ranges,) = heard(say(dispatch_of(queue), (A, native.ready(1))))
     assert isinstance(ranges, Ranges)
     assert ranges.ranges[0].lfn == "a,b"
@@ -389,7 +388,7 @@ def test_a_native_client_can_take_it(queue: CountingQueue) -> None:
 
 def test_thousands_of_unwritable_ranges(queue: CountingQueue) -> None:
     """A task of nothing but unwritable ranges fails range by range, not by a full stack."""
-    put(queue, *(replace(r, scope='"') for r in make_ranges(1, 1500)))
+    put(queue, *(r._replace(scope='"') for r in make_ranges(1, 1500)))
     exhaust(queue)
     replies = say(dispatch_of(queue), (A, text.READY))
     assert replies == [(A, text.NO_MORE)]
@@ -618,7 +617,7 @@ def test_release_ahead(queue: CountingQueue) -> None:
 
 def test_unwritable_ahead(queue: CountingQueue) -> None:
     """A client whose range cannot be written gets one of those taken ahead, not *no more*."""
-    bad = replace(make_range(2), lfn="a,b")
+    bad = make_range(2)._replace(lfn="a,b")
     put(queue, make_range(1), bad, make_range(3))
     exhaust(queue)
     dispatch = dispatch_of(queue, most_ahead=4)

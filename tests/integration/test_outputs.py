@@ -7,7 +7,6 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,7 +214,7 @@ def test_changed_after_report(inspector: OutputInspector, base: Path, how: str) 
         path.write_bytes(b"DATA")
         os.utime(path, ns=(0, output.mtime_ns))
         # The file system may give the same inode again: then it is the same file by all we know.
-        output = replace(output, inode=output.inode + 1)
+        output = output._replace(inode=output.inode + 1)
     elif how == "fifo":
         os.mkfifo(path)
     with pytest.raises(OutputError, match="missing" if how == "unlink" else "changed after it was"):
@@ -238,7 +237,7 @@ def test_record_that_leads_elsewhere(inspector: OutputInspector, base: Path, pat
     """A record that was not made by an inspection is checked all the same."""
     good = inspector.inspect(str(base / "work/top"))
     status = (base / path).stat()
-    forged = replace(good, path=f"{base}/{path}", inode=status.st_ino, mtime_ns=status.st_mtime_ns)
+    forged = good._replace(path=f"{base}/{path}", inode=status.st_ino, mtime_ns=status.st_mtime_ns)
     with pytest.raises(OutputError):
         inspector.open_checked(forged)
 
@@ -249,7 +248,7 @@ def test_no_descriptor_leaks(inspector: OutputInspector, base: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with pytest.raises(OutputError):
-            inspector.open_checked(replace(output, size_bytes=99))
+            inspector.open_checked(output._replace(size_bytes=99))
     assert len(os.listdir("/proc/self/fd")) == before
 
 

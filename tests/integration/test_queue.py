@@ -106,7 +106,7 @@ def test_oldest_first(queue: Queue) -> None:
 
 def test_taken_is_what_was_put(queue: Queue) -> None:
     """A range comes out with all its fields."""
-    odd = replace(make_range(1), lfn="ä\n,", guid="", scope="x" * 5000, pfn="root://h//p")
+    odd = make_range(1)._replace(lfn="ä\n,", guid="", scope="x" * 5000, pfn="root://h//p")
     with queue.moves() as moves:
         moves.put_ranges([odd], now=1.0)
         assert moves.take(["a"], epoch=1, now=1.0) == [odd]
@@ -318,7 +318,7 @@ BAD_MOVES = {
     "drop a range that is not done": lambda m: m.drop(range_id(1), None, now=1.0),
     "drop an unknown range": lambda m: m.drop(range_id(99), None, now=1.0),
     "clear a job with live ranges": lambda m: m.clear_job(),
-    "put a range without id": lambda m: m.put_ranges([replace(make_range(9), id="")], now=1.0),
+    "put a range without id": lambda m: m.put_ranges([make_range(9)._replace(id="")], now=1.0),
 }
 
 
