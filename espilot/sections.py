@@ -165,7 +165,9 @@ class TransferConfig:
         20e3, "A transfer that is slower on average is broken off; 0 lets every rate pass."
     )
     part_bytes: int = setting(32 * 2**20, "Larger files go to S3 in parts of this size.")
-    part_threads: int = setting(4, "Parts of one file that are sent at the same time.")
+    part_threads: int = setting(
+        2, "Parts that are sent to a storage at the same time; more for one that is far away."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ NOUNS = ("model", "errors", "histogram")
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "model": (),
     "errors": (),
+    "direct_io": (),
     "histogram": (),
     "ports": NOUNS,
     "config": ("sections", "task_section", *NOUNS),
@@ -35,7 +36,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "wire": ("wire", *NOUNS),
     "queue": ("queue", *NOUNS),
     "pipeline": ("ports", "core", "wire", "config", *NOUNS),
-    "adapters": ("ports", "wire", *NOUNS),
+    "adapters": ("ports", "wire", "direct_io", *NOUNS),
     "workers": (
         "workers", "pipeline", "adapters", "queue", "ports", "core", "wire", "server", "config",
         "logs", "view.redaction", *NOUNS,

@@ -1,4 +1,7 @@
-"""A tar written by hand in one pass: each byte of an output is read once and summed once."""
+"""A tar written by hand in one pass: each byte of an output is read once and summed once.
+
+It goes past the page cache, but for its end, which is no multiple of a block.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 
 from isal.isal_zlib import adler32
 
+from espilot.direct_io import aligned_buffer, go_past_cache, go_through_cache, write_some
 from espilot.errors import OutputError
 from espilot.model import Output
 
@@ -35,9 +39,10 @@ class TarWriter:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._view = aligned_buffer(BUFFER_BYTES)
         self._fill = 0
         self._flushed = 0
+        go_past_cache(fd)
         self._adler = 1
         self._headers = Headers()
 
@@ -51,6 +56,8 @@ class TarWriter:
         if position >= self._flushed:
             self._fill = position - self._flushed
             return
+        # What follows begins anywhere.
+        go_through_cache(self._fd)
         os.ftruncate(self._fd, position)
         os.lseek(self._fd, position, os.SEEK_SET)
         self._flushed, self._fill = position, 0
@@ -88,17 +95,21 @@ class TarWriter:
     def _put(self, data: bytes) -> None:
         """Append bytes of our own: headers, padding, the end."""
         self._adler = adler32(data, self._adler)
-        if self._fill + len(data) > BUFFER_BYTES:
-            self._flush()
-        self._view[self._fill : self._fill + len(data)] = data
-        self._fill += len(data)
+        while data:
+            if self._fill == BUFFER_BYTES:
+                self._flush()
+            piece = data[: BUFFER_BYTES - self._fill]
+            self._view[self._fill : self._fill + len(piece)] = piece
+            self._fill += len(piece)
+            data = data[len(piece) :]
 
     def _flush(self) -> None:
         """Write the buffer out; a short write is continued, so a full disk raises OSError."""
+        if self._fill < BUFFER_BYTES:
+            go_through_cache(self._fd)
         done = 0
         while done < self._fill:
-            count = os.write(self._fd, self._view[done : self._fill])
-            done += count
+            done += write_some(self._fd, self._view[done : self._fill])
         self._flushed += self._fill
         self._fill = 0
 

@@ -60,7 +60,7 @@ class Endpoint:
     proxy: str = ""
     group_readable: bool = False
     part_bytes: int = 32 * 2**20
-    part_threads: int = 4
+    part_threads: int = 2
     limits: TransferLimits = field(default_factory=TransferLimits)
 
 

@@ -11,7 +11,6 @@ compares and which costs four times as much.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -37,6 +36,7 @@ from espilot.adapters.storage.transfer import (
     require_source_size,
     sum_up,
 )
+from espilot.direct_io import BLOCK_BYTES, aligned_buffer, go_past_cache, read_some
 from espilot.errors import StorageError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class S3Storage:
         self._client: S3Client | None = None
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._buffers = _Buffers(self._part_bytes(0))
 
     @property
     def url(self) -> str:
@@ -86,10 +87,14 @@ class S3Storage:
         upload = _Upload(self._address.key(name), size_bytes, adler32.lower(), watch)
         with opened_source(source, name, self.url) as file, self._translated("upload", name):
             require_source_size(file, size_bytes, what)
-            if size_bytes <= self._part_bytes(size_bytes):
-                stored = self._put_at_once(file, upload, what)
-            else:
-                stored = self._put_in_parts(file, upload, what)
+            go_past_cache(file.fileno())
+            part_bytes = self._part_bytes(size_bytes)
+            count = min(self._endpoint.part_threads, -(-size_bytes // part_bytes))
+            with self._buffers.borrowed(max(1, count), part_bytes) as buffers:
+                if size_bytes <= part_bytes:
+                    stored = self._put_at_once(file, buffers[0], upload, what)
+                else:
+                    stored = self._put_in_parts(file, buffers, part_bytes, upload, what)
             self._verify_stored(name, upload, stored)
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
@@ -140,8 +145,10 @@ class S3Storage:
         wanted = max(self._endpoint.part_bytes, LEAST_PART_BYTES)
         return max(wanted, -(-size_bytes // MOST_PARTS))
 
-    def _put_at_once(self, file: BinaryIO, upload: _Upload, what: str) -> Crc32 | Md5:
-        data = _read_part(file, bytearray(upload.size_bytes + 1))
+    def _put_at_once(
+        self, file: BinaryIO, room: memoryview, upload: _Upload, what: str
+    ) -> Crc32 | Md5:
+        data = _read_part(file, room)
         found = len(data), f"{adler32(data):08x}"
         _require_source(what, found, upload)
         client = self._connected()
@@ -163,7 +170,9 @@ class S3Storage:
         client.knows_crc32 = answer.get("ChecksumCRC32") == arguments["ChecksumCRC32"]
         return md5
 
-    def _put_in_parts(self, file: BinaryIO, upload: _Upload, what: str) -> Crc32 | Md5:
+    def _put_in_parts(
+        self, file: BinaryIO, buffers: list[memoryview], part_bytes: int, upload: _Upload, what: str
+    ) -> Crc32 | Md5:
         """Send a few parts at a time; the multipart upload is completed, or else aborted."""
         client = self._connected()
         client.abort_leftovers(upload.key)
@@ -171,12 +180,10 @@ class S3Storage:
             sums = sums_of(multipart.algorithm)
             waiting: list[Future[None]] = []
             sink = Summing()
-            part_bytes = self._part_bytes(upload.size_bytes)
-            # Fresh memory costs as much as the checksums: a part that was sent leaves its buffer.
-            most = min(self._endpoint.part_threads, -(-upload.size_bytes // part_bytes))
-            buffers = [bytearray(part_bytes) for _ in range(most)]
+            # A part that was sent leaves its buffer.
+            most = len(buffers)
             try:
-                while data := _read_part(file, buffers[sums.parts % most]):
+                while data := _read_part(file, buffers[sums.parts % most][:part_bytes]):
                     sink.add(data)
                     checksum = sums.add(data)
                     body, number = WatchedBytes(data, upload.watch), sums.parts
@@ -258,9 +265,36 @@ def _require_source(what: str, found: tuple[int, str], upload: _Upload) -> None:
     )
 
 
-def _read_part(file: BinaryIO, buffer: bytearray) -> memoryview:
-    """Fill the buffer from the file; returns what was read, less at the end of the file."""
-    view, count = memoryview(buffer), 0
-    while count < len(view) and (more := os.readv(file.fileno(), [view[count:]])):
+def _read_part(file: BinaryIO, view: memoryview) -> memoryview:
+    """Fill the view from the file; returns what was read, less at the end of the file."""
+    count = 0
+    while count < len(view) and (more := read_some(file.fileno(), view[count:])):
         count += more
     return view[:count]
+
+
+class _Buffers:
+    """Memory for what is on its way, used again while any upload goes on: fresh memory costs as
+    much as the checksums of what is read into it."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._free: list[memoryview] = []
+        self._borrowers = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def borrowed(self, count: int, size_bytes: int) -> Iterator[list[memoryview]]:
+        """So many buffers with room for `size_bytes`, and for a block more."""
+        room = max(self._size_bytes, size_bytes) + BLOCK_BYTES
+        with self._lock:
+            self._borrowers += 1
+            taken, self._free = self._free[:count], self._free[count:]
+        try:
+            taken = [view for view in taken if len(view) >= room]
+            taken += [aligned_buffer(room) for _ in range(count - len(taken))]
+            yield taken
+        finally:
+            with self._lock:
+                self._borrowers -= 1
+                self._free = [*self._free, *taken] if self._borrowers else []
