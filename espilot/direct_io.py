@@ -16,9 +16,14 @@ BLOCK_BYTES = 4096
 """Memory, position and length of what goes past the cache are multiples of it."""
 
 
+def whole_blocks(size_bytes: int) -> int:
+    """So many bytes, rounded up. To ask for more than a file has costs the time of clearing it."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
 def aligned_buffer(size_bytes: int) -> memoryview:
     """Memory for at least so many bytes that begins at a page; freed with its last view."""
-    return memoryview(mmap.mmap(-1, -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES))
+    return memoryview(mmap.mmap(-1, whole_blocks(size_bytes)))
 
 
 def go_past_cache(fd: int) -> bool:

@@ -36,7 +36,13 @@ from espilot.adapters.storage.transfer import (
     require_source_size,
     sum_up,
 )
-from espilot.direct_io import BLOCK_BYTES, aligned_buffer, go_past_cache, read_some
+from espilot.direct_io import (
+    BLOCK_BYTES,
+    aligned_buffer,
+    go_past_cache,
+    read_some,
+    whole_blocks,
+)
 from espilot.errors import StorageError
 
 if TYPE_CHECKING:
@@ -148,7 +154,7 @@ class S3Storage:
     def _put_at_once(
         self, file: BinaryIO, room: memoryview, upload: _Upload, what: str
     ) -> Crc32 | Md5:
-        data = _read_part(file, room)
+        data = _read_part(file, room, upload.size_bytes)
         found = len(data), f"{adler32(data):08x}"
         _require_source(what, found, upload)
         client = self._connected()
@@ -182,8 +188,10 @@ class S3Storage:
             sink = Summing()
             # A part that was sent leaves its buffer.
             most = len(buffers)
+            left = upload.size_bytes
             try:
-                while data := _read_part(file, buffers[sums.parts % most][:part_bytes]):
+                while data := _read_part(file, buffers[sums.parts % most][:part_bytes], left):
+                    left -= len(data)
                     sink.add(data)
                     checksum = sums.add(data)
                     body, number = WatchedBytes(data, upload.watch), sums.parts
@@ -265,9 +273,12 @@ def _require_source(what: str, found: tuple[int, str], upload: _Upload) -> None:
     )
 
 
-def _read_part(file: BinaryIO, view: memoryview) -> memoryview:
-    """Fill the view from the file; returns what was read, less at the end of the file."""
-    count = 0
+def _read_part(file: BinaryIO, view: memoryview, left_bytes: int) -> memoryview:
+    """Fill the view from the file; returns what was read, less at the end of the file.
+
+    So many bytes are left in it; if it has become longer, one more is read.
+    """
+    view, count = view[: whole_blocks(max(0, left_bytes) + 1)], 0
     while count < len(view) and (more := read_some(file.fileno(), view[count:])):
         count += more
     return view[:count]
