@@ -284,6 +284,25 @@ def test_lesson_08_booked_ranges_are_not_said_again(play: Play) -> None:
     assert play.worker().report(job, [*failed("r-1"), *failed("r-3")]).accepted == (True, True)
 
 
+def test_booked_ranges_that_the_queue_does_not_have_yet(play: Play) -> None:
+    """Who reports goes on with the rest before the queue has what was booked; whoever comes after
+    its death is told of that again, and nothing is said twice, nor kept for ever."""
+    job = play.job()
+    play.server.report(job, failed("r-1"))
+    play.acknowledge("2026-11-22_00_00_00.000001")
+    both = [*failed("r-1"), *failed("r-2")]
+    assert play.server.report(job, both).accepted == (True, None)
+    assert play.server.report(job, failed("r-2")).pending  # in the same breath
+    play.acknowledge("2026-11-22_00_00_00.000002")
+    assert play.worker().report(job, both).accepted == (True, True)
+    assert play.server.report(job, failed("r-3")).pending
+    assert [row["eventRangeID"] for row in play.read(DUMP)["7"]] == ["r-3"]
+    play.acknowledge("2026-11-22_00_00_00.000003")
+    assert play.server.report(job, [*failed("r-3"), *failed("r-4")]).accepted == (True, None)
+    assert play.server.report(job, failed("r-4")).pending
+    assert play.worker().report(job, [*failed("r-2"), *failed("r-3")]).accepted == (None, True)
+
+
 @pytest.mark.parametrize("name", [DUMP, f"{DUMP}.read"])
 def test_unread_report_is_never_overwritten(play: Play, name: str) -> None:
     """What is not acknowledged, whoever wrote it, keeps the next report waiting."""

@@ -3,7 +3,7 @@
 Harvester renames the dump to `.read`, books it, and renames it to `.read.TIME`. A dump that is gone
 without that last name was thrown away. What was placed is written down in the state directory
 first, so whoever comes after us knows what to look for; and of a booked dump it is kept which
-ranges we have not been asked about since: they must not be said again.
+ranges we have not been asked about since, or only just: they must not be said again.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Reports:
         self._seen: set[str] = set()
         self._vanished_at: float | None = None
         self._told: set[str] = set()
+        self._settled: set[str] = set()
 
     def tell(self, job: Job, batches: Sequence[ReportBatch]) -> ReportAnswer:
         """Report ranges; ask again with the same ones while the answer is pending."""
@@ -79,19 +80,18 @@ class Reports:
             booked.update(placed.get("ids", ()))
         told = tuple(r.id in booked or None for batch in batches for r in batch.ranges)
         if any(told):
-            # By the next call the queue has it: there is one call at a time.
             self._told.update(r.id for batch in batches for r in batch.ranges if r.id in booked)
             return ReportAnswer(told)
         if fate is Fate.LOST:
             self._put(placed)
         elif fate is Fate.ACCEPTED and not self._is_busy():
-            self._tell_anew(job, batches, booked - self._told)
+            self._tell_anew(job, batches, booked - self._settled)
         return PENDING
 
     def forget(self) -> None:
         """The job is over, all of it is booked."""
         self._note.write({})
-        self._told.clear()
+        self._told, self._settled = set(), set()
 
     def _tell_anew(self, job: Job, batches: Sequence[ReportBatch], held: set[str]) -> None:
         entries = list(self._entries(batches))
@@ -102,7 +102,9 @@ class Reports:
             "held": sorted(held),
         }
         self._note.write(note)
-        self._told.clear()
+        # What was told since the former dump may not be in the queue yet: who reports goes on with
+        # the rest before that. When the next dump is made it is.
+        self._told, self._settled = set(), self._told
         self._put(note)
 
     def _put(self, note: Mapping[str, Any]) -> None:
