@@ -22,7 +22,8 @@ TABLE: Mapping[int, str] = MappingProxyType(
         USAGE: "the command line, a job file or a setting cannot be used",
         DEFECT: "an error in espilot itself",
         LOCAL: "this node: a directory, the disk, another pilot",
-        UNAVAILABLE: "the server or the storage cannot be reached, or refuses us",
+        UNAVAILABLE: "the server or the storage cannot be reached, or refuses us; "
+        "of a service also: its credential comes to its end",
         INTERRUPTED: "ended by Ctrl-C before anything was started",
     }
 )

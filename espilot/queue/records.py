@@ -57,6 +57,12 @@ ARCHIVE_CODES: dict[ArchiveState, int] = {
     ArchiveState.REPORTED: 3,
 }
 ARCHIVE_STATES = {code: state for state, code in ARCHIVE_CODES.items()}
+MEMBERS: dict[RangeState, ArchiveState] = {
+    RangeState.PACKED: ArchiveState.PACKED,
+    RangeState.STAGED: ArchiveState.STAGED,
+}
+"""The states of ranges in archives, and of their archives meanwhile."""
+_MEMBER_STATES = {ARCHIVE_CODES[archive]: state for state, archive in MEMBERS.items()}
 
 COUNTS_KEY = b"\0counts"
 """In `index`, before every state: the counters live on a page that each move touches anyway."""
@@ -149,18 +155,11 @@ def archive_code(data: bytes) -> int:
     return data[1]
 
 
-ROW_STATES = {
-    ARCHIVE_CODES[ArchiveState.PACKED]: RangeState.PACKED,
-    ARCHIVE_CODES[ArchiveState.STAGED]: RangeState.STAGED,
-}
-"""The state of the ranges in an archive, by the code in its row."""
-
-
 def read_state(row: Row, archives: Callable[[bytes], bytes]) -> RangeState:
     """The state of a row; `archives` finds the archive's row by its name."""
     if row[STATE] != PACKED:
         return STATES[row[STATE]]
-    return ROW_STATES[archive_code(archives(row[DATA][0].encode()))]
+    return _MEMBER_STATES[archive_code(archives(row[DATA][0].encode()))]
 
 
 def read_archive(name: str, data: bytes) -> Archive:

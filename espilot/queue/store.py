@@ -34,8 +34,6 @@ from espilot.queue.faults import queue_error
 from espilot.queue.moves import Moves
 
 TABLES = (b"items", b"index", b"archives", b"meta")
-MEMBERS = {RangeState.PACKED: ArchiveState.PACKED, RangeState.STAGED: ArchiveState.STAGED}
-"""States of ranges in archives, and the states of these."""
 MAP_BYTES = 1 << 30
 GROWN_BYTES = 64 << 20
 LOCK_BYTES = 64 << 10
@@ -245,8 +243,8 @@ class Queue:
         return rows
 
     def _walk(self, state: RangeState, order: int) -> list[tuple[bytes, rec.Row]]:
-        if state in MEMBERS:
-            return self._members(MEMBERS[state])
+        if state in rec.MEMBERS:
+            return self._members(rec.MEMBERS[state])
         code = rec.CODES[state]
         rows = []
         with self._read() as txn, txn.cursor(db=self._index) as cursor:
