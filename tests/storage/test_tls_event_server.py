@@ -56,10 +56,9 @@ def write_token(path: Path, left_s: float) -> None:
 def tls_before(server: Server) -> Iterator[tuple[Authority, str]]:
     """TLS in front of an event server, for those who show a token; the authority and the URL."""
     program = require_program("nginx", "nginx-extras")
-    with real_servers.server_directory("tls-event-server") as directory:
+    with real_servers.server_directory("tls-server") as directory, free_ports(1) as (port,):
         directory.chmod(0o755)
         (directory / "logs").mkdir()
-        (port,) = free_ports(1)
         authority = make_authority(directory)
         text = NGINX.format(
             user="user root;" if os.geteuid() == 0 else "",
