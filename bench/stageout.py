@@ -129,15 +129,23 @@ def _ours(work: _Work, members: list[Member], name: str, per_archive: int) -> fl
             if sealed.archive is None or sealed.dropped:
                 raise BenchError(f"the archive is not complete: {sealed.dropped[:1]}")
             uploads.append(pool.submit(_upload, work, sealed.archive))
-        for upload in uploads:
-            upload.result()
-    return time.perf_counter() - started
+        archives = [upload.result() for upload in uploads]
+    seconds = time.perf_counter() - started
+    # As the others' files, after the clock has stopped.
+    for name in archives:
+        (work.root / name).unlink()
+    return seconds
 
 
-def _upload(work: _Work, archive: Archive) -> None:
-    path = work.root / archive.name
-    work.storage.put(path, archive.name, size_bytes=archive.size_bytes, adler32=archive.adler32)
-    path.unlink()
+def _upload(work: _Work, archive: Archive) -> str:
+    work.storage.put(
+        work.root / archive.name,
+        archive.name,
+        size_bytes=archive.size_bytes,
+        adler32=archive.adler32,
+        crc32=archive.crc32,
+    )
+    return archive.name
 
 
 def _tar(work: _Work) -> float:

@@ -111,7 +111,10 @@ class FailedRange:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A sealed tar of outputs. `ids` are its ranges in member order; the name never changes."""
+    """A sealed tar of outputs. `ids` are its ranges in member order; the name never changes.
+
+    The checksums are of the whole tar, 8 hex digits each; `crc32` is "" where nobody knows it.
+    """
 
     name: str
     ids: tuple[str, ...]
@@ -120,6 +123,7 @@ class Archive:
     events: int
     state: ArchiveState = ArchiveState.PACKED
     storage_id: int | None = None
+    crc32: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,10 +94,13 @@ class Storage(Protocol):
         """The id of the endpoint, for reports."""
         ...
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Upload `source` as `name` and verify it there by size and adler32.
 
-        Nothing partial is ever visible under `name`.
+        Nothing partial is ever visible under `name`. The CRC32 spares storages that know it from
+        reading the source before they send it; "" where nobody knows it.
         """
         ...
 

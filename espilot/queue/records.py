@@ -4,7 +4,7 @@ Databases of the environment:
 
 * `items`: range id -> row `[state, order, range, owner, epoch, since, data]`
 * `index`: state byte + order (8 bytes, big endian) -> range id; "the next n in a state" is a walk
-* `archives`: archive name -> row `[state, ids, size, adler32, events, storage id]`
+* `archives`: archive name -> row `[state, ids, size, adler32, events, storage id, crc32]`
 * `meta`: job, epoch
 
 `order` is the number of the move that brought the range into its state, so a state is a FIFO.
@@ -145,7 +145,9 @@ def read_failed(range_id: str, row: Row) -> FailedRange:
 def pack_archive(archive: Archive) -> bytes:
     """An archive's row."""
     a = archive
-    row = (ARCHIVE_CODES[a.state], a.ids, a.size_bytes, a.adler32, a.events, a.storage_id)
+    row = (
+        ARCHIVE_CODES[a.state], a.ids, a.size_bytes, a.adler32, a.events, a.storage_id, a.crc32
+    )  # fmt: skip
     packed: bytes = msgpack.packb(row, use_bin_type=True)
     return packed
 
@@ -164,7 +166,7 @@ def read_state(row: Row, archives: Callable[[bytes], bytes]) -> RangeState:
 
 def read_archive(name: str, data: bytes) -> Archive:
     """An archive's row as its noun."""
-    code, ids, size_bytes, adler32, events, storage_id = unpack_row(data)
+    code, ids, size_bytes, adler32, events, storage_id, crc32 = unpack_row(data)
     return Archive(
         name=name,
         ids=tuple(ids),
@@ -173,6 +175,7 @@ def read_archive(name: str, data: bytes) -> Archive:
         events=events,
         state=ARCHIVE_STATES[code],
         storage_id=storage_id,
+        crc32=crc32,
     )
 
 

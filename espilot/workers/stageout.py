@@ -222,6 +222,7 @@ class StageoutWorker:
             archive.name,
             size_bytes=archive.size_bytes,
             adler32=archive.adler32,
+            crc32=archive.crc32,
         )
 
     def _uploaded(self, archive: Archive, began: float, _: None) -> None:

@@ -39,7 +39,9 @@ class MemoryStorage:
     def storage_id(self) -> int:
         return self._storage_id
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         self._require_name(name)
         try:
             data = source.read_bytes()
@@ -121,7 +123,9 @@ def test_contract_refuses_a_liar(check: Callable[[Subject], None], tmp_path: Pat
 class Liar(MemoryStorage):
     """Says yes to everything."""
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         pass
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:

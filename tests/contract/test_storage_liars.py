@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from espilot.adapters.storage import Endpoint, TransferLimits, open_endpoint
+from espilot.adapters.storage.transfer import READ_BYTES
 from espilot.errors import StorageError, StorageFatal, StorageRetryable
 from espilot.ports import Storage
 
@@ -35,6 +37,7 @@ class Shop:
         self.etag: Callable[[bytes], str] = lambda data: hashlib.md5(data).hexdigest()
         self.knows_crc32 = False
         self.md5s: list[str | None] = []
+        self.checksums: list[str | None] = []
         self.status = 0
         self.headers: dict[str, str] = {}
         self.redirect = ""
@@ -77,8 +80,13 @@ class Door(BaseHTTPRequestHandler):
         if self.shop.status:
             self.close_connection = True
             return self.answer(self.shop.status, **self.shop.headers)
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        wanted = int(self.headers["Content-Length"])
+        data = self.rfile.read(wanted)
         self.shop.bodies += 1
+        if len(data) < wanted:
+            self.close_connection = True
+            return None
+        self.shop.checksums.append(self.headers.get("x-amz-checksum-crc32"))
         self.shop.md5s.append(self.headers.get("Content-MD5"))
         stored = self.shop.store(data)
         if stored is not None:
@@ -225,6 +233,49 @@ def test_cheap_checksum_where_it_is_known(shop_at: tuple[Shop, str], source: Pat
         assert shop.files == {}
     finally:
         storage.close()
+
+
+def test_known_checksum_is_sent_with_the_bytes(
+    shop_at: tuple[Shop, str], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that compares CRC32 gets the one that is known, while the file is read once; one that
+    has changed on this disk meanwhile never arrives complete."""
+    shop = shop_at[0]
+    shop.knows_crc32 = True
+    data = bytes(3 * 2**20) + b"end"
+    source.write_bytes(data)
+    crc32 = zlib.crc32(data)
+    known = {"adler32": f"{zlib.adler32(data):08x}", "crc32": f"{crc32:08x}"}
+    read = count_reads(monkeypatch)
+    storage = open_endpoint(Endpoint("s3://bucket/run", endpoint_url=shop_at[1], limits=QUICK))
+    try:
+        storage.put(source, "x.tar", size_bytes=len(data), **known)
+        assert sum(read) == len(data) == max(read), "all of it, to see what the store says"
+        read.clear()
+        storage.put(source, "x.tar", size_bytes=len(data), **known)
+        assert sum(read) == len(data)
+        assert max(read) == READ_BYTES, "no need to have all of it before the first byte goes"
+        assert shop.files == {"/bucket/run/x.tar": data}
+        assert shop.checksums == 2 * [base64.b64encode(crc32.to_bytes(4, "big")).decode()]
+        source.write_bytes(b"\1" + data[1:])
+        with pytest.raises(StorageRetryable, match="are on this disk instead of"):
+            storage.put(source, "x.tar", size_bytes=len(data), **known)
+        assert shop.files == {"/bucket/run/x.tar": data}
+    finally:
+        storage.close()
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each read of a file gave."""
+    counts: list[int] = []
+    real = os.readv
+
+    def readv(fd: int, buffers: list[memoryview]) -> int:
+        counts.append(real(fd, buffers))
+        return counts[-1]
+
+    monkeypatch.setattr(os, "readv", readv)
+    return counts
 
 
 @pytest.mark.parametrize(("status", "kind"), [(500, StorageRetryable), (503, StorageRetryable),

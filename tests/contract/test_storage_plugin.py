@@ -32,7 +32,7 @@ class Shelf:
         self.storage_id = endpoint.storage_id
         self._path = Path(endpoint.url.partition(":")[2])
 
-    def put(self, source, name, *, size_bytes, adler32):
+    def put(self, source, name, *, size_bytes, adler32, crc32=""):
         target = self._file(name)
         try:
             data = source.read_bytes()

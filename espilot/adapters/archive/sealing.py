@@ -73,7 +73,7 @@ def seal(
                 packing.add(member)
             if not packing.ranges:
                 return Sealed(None, tuple(packing.dropped))
-            size_bytes, adler32 = writer.finish()
+            size_bytes, adler32, crc32 = writer.finish()
             ranges = tuple(packing.ranges)
             manifest = Manifest(job_id, name, size_bytes, adler32, packing.events, ranges)
             _commit(directory, temporary, manifest)
@@ -82,7 +82,7 @@ def seal(
             f"cannot write archive {name} in {directory}: {error.strerror}; "
             "free space there or choose another state directory"
         ) from error
-    archive = Archive(name, manifest.ids, size_bytes, adler32, packing.events)
+    archive = Archive(name, manifest.ids, size_bytes, adler32, packing.events, crc32=crc32)
     return Sealed(archive, tuple(packing.dropped))
 
 

@@ -9,7 +9,7 @@ import os
 import tarfile
 from dataclasses import dataclass
 
-from isal.isal_zlib import adler32
+from isal.isal_zlib import adler32, crc32
 
 from espilot.direct_io import aligned_buffer, go_past_cache, go_through_cache, write_some
 from espilot.errors import OutputError
@@ -33,9 +33,9 @@ class PackedFile:
 
 
 class TarWriter:
-    """Writes a tar through one buffer; keeps the adler32 of what it wrote, can step back."""
+    """Writes a tar through one buffer; keeps the checksums of what it wrote, can step back."""
 
-    __slots__ = ("_adler", "_fd", "_fill", "_flushed", "_headers", "_view")
+    __slots__ = ("_adler", "_crc", "_fd", "_fill", "_flushed", "_headers", "_view")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -44,6 +44,7 @@ class TarWriter:
         self._flushed = 0
         go_past_cache(fd)
         self._adler = 1
+        self._crc: int | None = 0
         self._headers = Headers()
 
     def mark(self) -> tuple[int, int]:
@@ -61,6 +62,8 @@ class TarWriter:
         os.ftruncate(self._fd, position)
         os.lseek(self._fd, position, os.SEEK_SET)
         self._flushed, self._fill = position, 0
+        # Of what was written so far it is not known; who wants it reads the file.
+        self._crc = None
 
     def add(self, name: str, output: Output, source_fd: int) -> PackedFile:
         """Append one file from its start; OutputError if it is not the recorded length."""
@@ -71,12 +74,13 @@ class TarWriter:
         self._put(bytes(-size_bytes % BLOCK_BYTES))
         return PackedFile(name, size_bytes, f"{adler:08x}")
 
-    def finish(self) -> tuple[int, str]:
-        """End the tar, sync it to disk, and return its size and adler32."""
+    def finish(self) -> tuple[int, str, str]:
+        """End the tar, sync it to disk, and return its size, adler32 and CRC32 (maybe "")."""
         self._put(_END)
         self._flush()
         os.fsync(self._fd)
-        return self._flushed, f"{self._adler:08x}"
+        crc = "" if self._crc is None else f"{self._crc:08x}"
+        return self._flushed, f"{self._adler:08x}", crc
 
     def _copy(self, source_fd: int, output: Output) -> int:
         """Copy the recorded number of bytes and return their adler32."""
@@ -107,6 +111,8 @@ class TarWriter:
         """Write the buffer out; a short write is continued, so a full disk raises OSError."""
         if self._fill < BUFFER_BYTES:
             go_through_cache(self._fd)
+        if self._crc is not None:
+            self._crc = crc32(self._view[: self._fill], self._crc)
         done = 0
         while done < self._fill:
             done += write_some(self._fd, self._view[done : self._fill])

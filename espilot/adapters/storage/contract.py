@@ -43,9 +43,13 @@ class Subject:
 
     def put(self, content: bytes, name: str = "") -> None:
         """Put this content under this name."""
-        name = name or self.name
-        source = self.write(content)
-        self.storage.put(source, name, size_bytes=len(content), adler32=adler32_of(content))
+        self.storage.put(
+            self.write(content),
+            name or self.name,
+            size_bytes=len(content),
+            adler32=adler32_of(content),
+            crc32=crc32_of(content),
+        )
 
     def get(self, content: bytes, name: str = "") -> bytes:
         """Get the name, which must have this content."""
@@ -64,6 +68,11 @@ class Subject:
 def adler32_of(data: bytes) -> str:
     """The checksum as reports have it."""
     return f"{zlib.adler32(data):08x}"
+
+
+def crc32_of(data: bytes) -> str:
+    """The checksum that spares a storage from reading before it sends."""
+    return f"{zlib.crc32(data):08x}"
 
 
 def require(condition: bool, text: str) -> None:
@@ -142,7 +151,9 @@ def check_failed_put_keeps_the_old_file(subject: Subject) -> None:
     source = subject.write(b"other")
     require_error(
         StorageRetryable,
-        lambda: subject.storage.put(source, "x.tar", size_bytes=5, adler32="00000001"),
+        lambda: subject.storage.put(
+            source, "x.tar", size_bytes=5, adler32="00000001", crc32=crc32_of(b"other")
+        ),
         "a source that differs",
     )
     subject.require_listing({"x.tar": subject.content}, "after a failed overwrite")

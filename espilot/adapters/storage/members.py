@@ -40,7 +40,9 @@ class MemberStorage(PosixStorage):
         """Where it is, and that it unpacks."""
         return f"{SCHEME}:{self._directory.absolute()}"
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Write each member, durable and verified; again gives the same files."""
         require_name(name, self.url)
         with opened_source(source, name, self.url) as file:

@@ -67,7 +67,9 @@ class PosixStorage:
         """The id of the endpoint, for reports."""
         return self._storage_id
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Copy `source` to `name`, durable and verified; nothing partial ever has that name.
 
         The temporary name follows from `name`: what a killed upload left behind is overwritten by

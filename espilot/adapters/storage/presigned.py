@@ -83,7 +83,9 @@ class PresignedStorage:
         """The id of the endpoint, for reports."""
         return self._endpoint.storage_id
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Upload in one PUT whose checksum the store compares, then ask what it has."""
         require_name(name, self.url)
         what = f"storage {self.url}: upload of {name}"
@@ -92,8 +94,8 @@ class PresignedStorage:
             found, md5 = _sum_up(file)
             where = "are on this disk"
             require_same(what, found, size_bytes=size_bytes, adler32=adler32, where=where)
-            body = WatchedFile(file, size_bytes, Watch(self._endpoint.limits, size_bytes, what))
-            body.rewind()
+            watch = Watch(self._endpoint.limits, size_bytes, what)
+            body = WatchedFile(file, watch, what, size_bytes=size_bytes, adler32=adler32)
             headers = {"Expect": "100-continue", MD5: base64.b64encode(md5).decode()}
             with self._asked("upload", "PUT", name, headers, body):
                 pass

@@ -6,7 +6,8 @@ upload is completed, so that nothing false or partial ever has the final name; t
 asked for size and checksum of what it has. Each byte is read once.
 
 The checksum is a CRC32 where the store shows that it knows it, else Content-MD5, which every store
-compares and which costs four times as much.
+compares and which costs four times as much. Where the CRC32 of a whole archive is known from its sealing, it
+is sent while it is read, and its last bytes only if they are what they should be.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from espilot.adapters.storage.transfer import (
     Summing,
     Watch,
     WatchedBytes,
+    WatchedFile,
     opened_source,
     receive,
     require_same,
@@ -85,7 +87,9 @@ class S3Storage:
         """The id of the endpoint, for reports."""
         return self._endpoint.storage_id
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Upload `source` as `name`; the store verifies each part, and we what it then has."""
         require_name(name, self.url)
         what = f"storage {self.url}: upload of {name}"
@@ -93,14 +97,12 @@ class S3Storage:
         upload = _Upload(self._address.key(name), size_bytes, adler32.lower(), watch)
         with opened_source(source, name, self.url) as file, self._translated("upload", name):
             require_source_size(file, size_bytes, what)
-            go_past_cache(file.fileno())
             part_bytes = self._part_bytes(size_bytes)
-            count = min(self._endpoint.part_threads, -(-size_bytes // part_bytes))
-            with self._buffers.borrowed(max(1, count), part_bytes) as buffers:
-                if size_bytes <= part_bytes:
-                    stored = self._put_at_once(file, buffers[0], upload, what)
-                else:
-                    stored = self._put_in_parts(file, buffers, part_bytes, upload, what)
+            stored: Crc32 | Md5
+            if size_bytes <= part_bytes and crc32 and self._connected().knows_crc32:
+                stored = self._put_known(file, crc32, upload, what)
+            else:
+                stored = self._put_summed(file, part_bytes, upload, what)
             self._verify_stored(name, upload, stored)
 
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
@@ -150,6 +152,32 @@ class S3Storage:
         """Bytes of one part; larger ones where there would be too many."""
         wanted = max(self._endpoint.part_bytes, LEAST_PART_BYTES)
         return max(wanted, -(-size_bytes // MOST_PARTS))
+
+    def _put_known(self, file: BinaryIO, crc32: str, upload: _Upload, what: str) -> Crc32:
+        """Send while it is read: the checksum that the store compares is known before."""
+        crc = Crc32()
+        body = WatchedFile(
+            file, upload.watch, what, size_bytes=upload.size_bytes, adler32=upload.adler32
+        )
+        self._connected().call(
+            "put_object",
+            Key=upload.key,
+            Body=body,
+            Metadata={"adler32": upload.adler32},
+            **crc.add_known(crc32),
+        )
+        return crc
+
+    def _put_summed(
+        self, file: BinaryIO, part_bytes: int, upload: _Upload, what: str
+    ) -> Crc32 | Md5:
+        """Read each part, sum it up and send it."""
+        go_past_cache(file.fileno())
+        count = min(self._endpoint.part_threads, -(-upload.size_bytes // part_bytes))
+        with self._buffers.borrowed(max(1, count), part_bytes) as buffers:
+            if upload.size_bytes <= part_bytes:
+                return self._put_at_once(file, buffers[0], upload, what)
+            return self._put_in_parts(file, buffers, part_bytes, upload, what)
 
     def _put_at_once(
         self, file: BinaryIO, room: memoryview, upload: _Upload, what: str

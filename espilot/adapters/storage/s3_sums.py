@@ -25,8 +25,15 @@ class Crc32:
 
     def add(self, data: bytes | memoryview) -> dict[str, str]:
         """Take the next part; returns the argument that its upload needs."""
-        self._digests.append(crc32(data).to_bytes(4, "big"))
-        return {"ChecksumCRC32": _base64(self._digests[-1])}
+        return self._append(crc32(data).to_bytes(4, "big"))
+
+    def add_known(self, digest: str) -> dict[str, str]:
+        """Take the next part by its CRC32 in hex digits."""
+        return self._append(bytes.fromhex(digest))
+
+    def _append(self, digest: bytes) -> dict[str, str]:
+        self._digests.append(digest)
+        return {"ChecksumCRC32": _base64(digest)}
 
     def agree(self, answer: Mapping[str, Any]) -> bool:
         """Whether this is what the store says it has."""

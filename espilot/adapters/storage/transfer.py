@@ -6,6 +6,7 @@ time-out of a socket sees when a byte comes now and then.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -19,8 +20,11 @@ from typing import BinaryIO
 from isal.isal_zlib import adler32
 
 from espilot.adapters.storage.endpoint import TransferLimits
+from espilot.direct_io import aligned_buffer, go_past_cache, read_some, whole_blocks
 from espilot.errors import LocalError, StorageDiffers, StorageFatal, StorageRetryable
 
+READ_BYTES = 2**20
+"""Bytes of a file that are read at once."""
 PIECE_BYTES = 2**18
 """Bytes that go to or come from a socket at once."""
 BREAKS = 5
@@ -93,50 +97,71 @@ class WatchedBytes:
 
 
 class WatchedFile:
-    """A local file to send; it is read once, and summed up on the way."""
+    """A local file to send; it is read once, past the page cache, and summed up on the way.
 
-    def __init__(self, file: BinaryIO, size_bytes: int, watch: Watch) -> None:
-        self._file = file
-        self._size_bytes = size_bytes
+    Its last piece comes only if all of it has the checksum: what is wrong never arrives complete. A
+    piece holds until the next one is read. `what` begins an error's text.
+    """
+
+    def __init__(
+        self, file: BinaryIO, watch: Watch, what: str, *, size_bytes: int, adler32: str
+    ) -> None:
+        self._fd = file.fileno()
         self._watch = watch
-        self._adler = 1
-        self._held_back = False
-        self.read_bytes = 0
+        self._what = what
+        self._size_bytes, self._adler32 = size_bytes, adler32
+        self._room = aligned_buffer(READ_BYTES)
+        go_past_cache(self._fd)
+        self.seek(0)
 
     def __len__(self) -> int:
         return self._size_bytes
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
         while piece := self.read():
             yield piece
 
-    @property
-    def adler32(self) -> str:
-        """Checksum of what was read so far."""
-        return f"{self._adler:08x}"
-
     def hold_back(self) -> None:
-        """End here, since nobody takes it; until `release`."""
+        """End here, since nobody takes it; until it begins again."""
         self._held_back = True
 
-    def rewind(self) -> None:
-        """Begin again."""
-        self._file.seek(0)
-        self._held_back, self._adler, self.read_bytes = False, 1, 0
+    def tell(self) -> int:
+        """How many bytes were handed out."""
+        return self._read_bytes - len(self._ready)
 
-    def read(self, size: int = PIECE_BYTES) -> bytes:
-        """Return the next piece, larger than asked for: few large writes are quicker."""
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Begin again, which is the only way to go."""
+        if (offset, whence) != (0, os.SEEK_SET):
+            raise io.UnsupportedOperation("a file to send is read from its beginning")
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._held_back, self._adler, self._read_bytes = False, 1, 0
+        self._ready = self._room[:0]
+        return 0
+
+    def read(self, size: int | None = -1, /) -> memoryview:
+        """Return the next piece, maybe larger than asked for: few large writes are quicker."""
         if self._held_back:
-            return b""
-        room = min(max(size, PIECE_BYTES), self._size_bytes - self.read_bytes)
-        piece = self._file.read(room) if room > 0 else b""
-        if room > 0 and not piece:
-            # The server waits for what was announced.
-            raise StorageRetryable("the local file became shorter while it was sent")
-        self._adler = adler32(piece, self._adler)
-        self.read_bytes += len(piece)
+            return self._room[:0]
+        if not self._ready and self._read_bytes < self._size_bytes:
+            self._fill()
+        piece, self._ready = self._ready[:PIECE_BYTES], self._ready[PIECE_BYTES:]
         self._watch.note(len(piece))
         return piece
+
+    def _fill(self) -> None:
+        """Read what comes next."""
+        left = self._size_bytes - self._read_bytes
+        count = min(left, read_some(self._fd, self._room[: whole_blocks(left)]))
+        if not count:
+            # The server waits for what was announced.
+            raise StorageRetryable("the local file became shorter while it was sent")
+        self._ready = self._room[:count]
+        self._adler = adler32(self._ready, self._adler)
+        self._read_bytes += count
+        if count == left:
+            found = self._read_bytes, f"{self._adler:08x}"
+            require_same(self._what, found, size_bytes=self._size_bytes, adler32=self._adler32,
+                         where="are on this disk")  # fmt: skip
 
 
 @contextmanager

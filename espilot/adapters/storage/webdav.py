@@ -78,7 +78,9 @@ class WebdavStorage:
         """The id of the endpoint, for reports."""
         return self._endpoint.storage_id
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Upload under a temporary name, verify, move into place."""
         place = self._place(name)
         temporary = f"{place}.part"
@@ -87,11 +89,8 @@ class WebdavStorage:
             with opened_source(source, name, self.url) as file:
                 require_source_size(file, size_bytes, what)
                 watch = Watch(self._endpoint.limits, size_bytes, what)
-                body = WatchedFile(file, size_bytes, watch)
+                body = WatchedFile(file, watch, what, size_bytes=size_bytes, adler32=adler32)
                 self._put(temporary, body)
-            found = body.read_bytes, body.adler32
-            where = "are on this disk"
-            require_same(what, found, size_bytes=size_bytes, adler32=adler32, where=where)
             self._verify_by_digest(temporary, size_bytes=size_bytes, adler32=adler32)
             self._move(temporary, place)
         except StorageError:
@@ -216,7 +215,7 @@ class WebdavStorage:
                 return response
             response.close()
             if body is not None:
-                body.rewind()
+                body.seek(0)
             url = _checked_redirect(url, location)
         raise StorageRetryable(f"storage {self.url}: more than {REDIRECTS} redirects for {name}")
 

@@ -70,7 +70,9 @@ class XrootdStorage:
         """The id of the endpoint, for reports."""
         return self._endpoint.storage_id
 
-    def put(self, source: Path, name: str, *, size_bytes: int, adler32: str) -> None:
+    def put(
+        self, source: Path, name: str, *, size_bytes: int, adler32: str, crc32: str = ""
+    ) -> None:
         """Upload under a temporary name, verify, move into place."""
         place = self._place(name)
         temporary = f"{place}.part"
