@@ -4,7 +4,7 @@ hang: a disk that does not answer, a process that the kernel holds."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from espilot.supervisor.payload_group import PayloadGroup
 
 WALK_ENTRIES = 5000
 """Directory entries looked at per second: a million files must not stall anything."""
+REST_S = 5.0
+"""Pause between two walks of a directory that does not grow..."""
+EATEN_BYTES = 64 * 2**20
+"""... unless so much of its disk is taken meanwhile."""
 IO_EVERY_S = 30.0
 
 
@@ -45,11 +49,20 @@ class DiskView:
 
 
 class DiskSurvey:
-    """Looks at the work directory, a little at each call."""
+    """Looks at the work directory, a little at each call.
 
-    def __init__(self, workdir: Path, exclude: Sequence[Path]) -> None:
+    It is walked again and again, with a pause where nothing grows. `clock` tells monotonic time.
+    """
+
+    def __init__(
+        self, workdir: Path, exclude: Sequence[Path], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._workdir = workdir
         self._walker = SizeWalker(workdir, exclude=exclude)
+        self._clock = clock
+        self._walking = True
+        self._rest_until = 0.0
+        self._size_bytes = self._free_bytes = 0
 
     def look(
         self, payload: PayloadFiles | None, cut: Sequence[Path] = (), keep_bytes: int = 0
@@ -68,9 +81,10 @@ class DiskSurvey:
                 self._walker.watched = payload.directory
                 self._walker.own = frozenset(str(path) for path in payload.logs)
                 sizes = [(path, log_bytes(path)) for path in payload.logs]
-            if self._walker.step(WALK_ENTRIES):
+            if self._is_due(free) and self._walker.step(WALK_ENTRIES):
                 walk = self._walker.result
                 open_bytes = self._open_bytes(payload)
+                self._rest(free, open_bytes)
         except LocalError as error:
             errors.append(str(error))
         errors += walk.errors if walk is not None else ()
@@ -79,6 +93,19 @@ class DiskSurvey:
     def close(self) -> None:
         """Give the present walk up."""
         self._walker.close()
+
+    def _is_due(self, free: int) -> bool:
+        """Whether a walk goes on or is to begin."""
+        eaten = self._free_bytes - free > EATEN_BYTES
+        self._walking = self._walking or eaten or self._clock() >= self._rest_until
+        return self._walking
+
+    def _rest(self, free: int, open_bytes: int) -> None:
+        """A walk is complete: pause if it found what the one before had found."""
+        assert self._walker.result is not None
+        found = self._walker.result.size_bytes + open_bytes
+        self._rest_until = self._clock() + (REST_S if found <= self._size_bytes else 0.0)
+        self._size_bytes, self._free_bytes, self._walking = found, free, False
 
     def _open_bytes(self, payload: PayloadFiles | None) -> int:
         if payload is None:

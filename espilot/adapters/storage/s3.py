@@ -6,8 +6,8 @@ upload is completed, so that nothing false or partial ever has the final name; t
 asked for size and checksum of what it has. Each byte is read once.
 
 The checksum is a CRC32 where the store shows that it knows it, else Content-MD5, which every store
-compares and which costs four times as much. Where the CRC32 of a whole archive is known from its sealing, it
-is sent while it is read, and its last bytes only if they are what they should be.
+compares and which costs four times as much. Where the CRC32 of a whole archive is known from its
+sealing, it is sent while it is read, and its last bytes only if they are what they should be.
 """
 
 from __future__ import annotations
