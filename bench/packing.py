@@ -66,7 +66,7 @@ def _make_member(inspector: OutputInspector, directory: Path, k: int, size_bytes
 
 def _time_seal(root: Path, members: list[Member], inspector: OutputInspector, number: int) -> float:
     """Seal once; return the seconds it took."""
-    name = archive_name(number, members[0].range_id)
+    name = archive_name(number, members[0].range_id, time.time())
     started = time.perf_counter()
     sealed = seal(root, name, members, job_id=1, open_output=inspector.open_checked)
     elapsed_s = time.perf_counter() - started

@@ -164,7 +164,7 @@ class StageoutWorker:
                 unnamed.append((row.id, error))
         sealed = seal(
             self._directory,
-            archive_name(job.panda_id, rows[0].id),
+            archive_name(job.panda_id, rows[0].id, time.time()),
             members,
             job_id=job.panda_id,
             open_output=self._inspector.open_checked,

@@ -36,7 +36,7 @@ from espilot.adapters.outputs import OutputInspector
 from espilot.errors import LocalError, OutputError
 from espilot.model import DoneRange, Output
 
-NAME = archive_name(12, "1-2-3-4-5")
+NAME = archive_name(12, "1-2-3-4-5", 1.8e9)
 MIB = 2**20
 
 
@@ -444,14 +444,15 @@ def test_member_of_a_done_range(site: Site) -> None:
 
 
 def test_archive_name() -> None:
-    """An ordinary range id is part of the name as it is."""
-    assert archive_name(9, "1-2-3-4-5") == "EventService_premerge_9_1-2-3-4-5.tar"
+    """An ordinary range id is part of the name as it is; so is the time, since ids come again."""
+    assert archive_name(9, "1-2-3-4-5", 0.031) == "EventService_premerge_9_1-2-3-4-5_1f.tar"
+    assert archive_name(9, "1-2-3-4-5", 1.8e9) != archive_name(9, "1-2-3-4-5", 1.8e9 + 0.001)
 
 
 @given(first=st.text(max_size=400), second=st.text(max_size=400))
 def test_archive_names_are_safe_and_distinct(first: str, second: str) -> None:
     """Whatever a server sends as id: a flat short file name, and another one for another id."""
-    names = archive_name(1, first), archive_name(1, second)
+    names = archive_name(1, first, 1.8e9), archive_name(1, second, 1.8e9)
     for name in names:
         assert name.isascii()
         assert len(name) <= 200

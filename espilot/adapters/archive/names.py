@@ -16,15 +16,20 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def archive_name(job_id: int, first_range_id: str) -> str:
-    """Name an archive after its job and first range; different ids never share a name."""
+def archive_name(job_id: int, first_range_id: str, sealed_at: float) -> str:
+    """Name an archive after its job, its first range and the time (Unix seconds).
+
+    Different ids never share a name. A server that was restored from older books hands out the same
+    range once more; what it has booked by then must not be overwritten.
+    """
     prefix = f"EventService_premerge_{job_id}_"
-    room = _ARCHIVE_NAME_BYTES - len(prefix) - len(".tar")
+    suffix = f"_{int(sealed_at * 1000):x}.tar"
+    room = _ARCHIVE_NAME_BYTES - len(prefix) - len(suffix)
     safe = _UNSAFE.sub("_", first_range_id)
     if safe != first_range_id or not 0 < len(safe) <= room:
         digest = hashlib.sha256(first_range_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         safe = f"{safe[: room - len(digest) - 1]}_{digest}"
-    return f"{prefix}{safe}.tar"
+    return f"{prefix}{safe}{suffix}"
 
 
 def member_names(output_lfns: Sequence[str], range_id: str, n: int) -> tuple[str, ...]:
