@@ -27,7 +27,7 @@ from espilot.queue.recovery import repair, set_aside
 from espilot.queue.store import Queue
 from espilot.supervisor.directives import Wanted, serve_of
 from espilot.supervisor.keeper import PayloadKeeper
-from espilot.supervisor.recovery import is_whole, machine_crashed, note_boot
+from espilot.supervisor.recovery import is_whole, note_boot, why_not_trusted
 from espilot.wire.messages import Bound, Overdue, Settled
 from espilot.workers.calls import Calls
 from espilot.workers.context import Context
@@ -64,8 +64,8 @@ class EngineRun:
     def __init__(self, context: Context, hooks: Hooks, output_lfns: tuple[str, ...]) -> None:
         self.context, self.settings = context, context.settings
         self.log = open_log("engine", context.log_file)
-        if context.queue.exists() and machine_crashed(context):
-            # It was written before the machine's crash, and nobody knows how much of it.
+        if context.queue.exists() and why_not_trusted(context):
+            # Written before the machine's crash, or in a way that is not ours.
             set_aside(context.queue)
         note_boot(context, context.queue)
         self.queue = Queue(context.queue)

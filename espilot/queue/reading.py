@@ -5,6 +5,7 @@ A reader takes no lock that a pilot waits for; what it sees is one consistent in
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import lmdb
@@ -16,6 +17,9 @@ from espilot.queue.faults import queue_error
 from espilot.queue.moves import Moves
 from espilot.queue.store import MAP_BYTES, TABLES, Queue
 
+NOTE = "boot.json"
+"""Beside a queue: under which boot of the machine, and in which layout, it is written."""
+
 
 class QueueReader(Queue):
     """The reading verbs of the queue in a directory, and some for people."""
@@ -24,6 +28,7 @@ class QueueReader(Queue):
         """Open; `UsageError` when there is no queue, `QueueError` when it cannot be read."""
         if not (directory / "data.mdb").is_file():
             raise UsageError(f"there is no queue in {directory}")
+        require_layout(directory)
         try:
             self._env = lmdb.open(
                 str(directory),
@@ -75,6 +80,19 @@ class QueueReader(Queue):
                 }
         except lmdb.Error as error:
             raise queue_error(error) from error
+
+
+def require_layout(directory: Path) -> None:
+    """Refuse a queue that says of itself that its rows are of another kind."""
+    try:
+        noted = json.loads((directory / NOTE).read_text())["layout"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # nothing is said
+    if noted != rec.LAYOUT:
+        raise QueueError(
+            f"the queue in {directory} was written by another version of espilot; look at it with "
+            "that one, or have `espilot recover` take up what is there"
+        )
 
 
 def read_view(range_id: str, row: rec.Row, state: RangeState) -> RangeView:

@@ -1,4 +1,4 @@
-"""The queue's keys and rows as bytes: pure, no I/O.
+"""The queue's keys and rows as bytes: pure, no I/O. Who changes them counts `LAYOUT` up.
 
 Databases of the environment:
 
@@ -47,6 +47,9 @@ CODES: dict[RangeState, int] = {
 }
 STATES: dict[int, RangeState] = {code: state for state, code in CODES.items()}
 READY, SENT, DONE, PACKED, STAGED, FAILED, FATAL = (CODES[state] for state in RangeState)
+
+LAYOUT = 2
+"""Which keys and rows these are. A queue in another layout is not read."""
 
 STATE, ORDER, RANGE, OWNER, EPOCH, SINCE, DATA = range(7)
 """Positions in an item row."""

@@ -1,7 +1,8 @@
 """What a dead pilot left is taken up, before any worker opens the queue.
 
-* After a crash of the machine (another boot id) the queue is set aside; archives that their
-  manifests prove go into a new one, and the job is settled without any further hand-out.
+* After a crash of the machine (another boot id), and where another version of espilot was at work
+  before, the queue is set aside; archives that their manifests prove go into a new one, and the job
+  is settled without any further hand-out.
 * Otherwise the queue is right as it is: what was in hand becomes ready, and so does what was done
   if its output is missing or short.
 * Files of ranges that wait for nothing are removed from the payload's directories.
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from espilot.adapters.archive import Manifest, manifest_path, verify
 from espilot.adapters.disk import remove_path
@@ -30,20 +32,20 @@ from espilot.core.job import Phase
 from espilot.errors import LocalError
 from espilot.logs import Log
 from espilot.model import Archive, DoneRange, FailedRange, Job, RangeState
+from espilot.queue.reading import NOTE
+from espilot.queue.records import LAYOUT
 from espilot.queue.recovery import Proven, Repair, adopt, repair, set_aside
 from espilot.queue.store import Queue
 from espilot.supervisor.recovery_layout import FAILURES
 from espilot.wire.messages import Resumed
 from espilot.workers.context import Context
 
-BOOT = "boot.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was there: the job, ranges by state as the dead pilot left them, and what was mended.
 
-    `aside` is the queue that a crash of the machine left; `damaged` are archives that nothing
+    `aside` is the queue that is not trusted, `why` the reason; `damaged` are archives that nothing
     proves, with the reason: they are moved to `STATE/archives.damaged`.
     """
 
@@ -54,6 +56,7 @@ class Found:
     leftovers: Leftovers
     aside: Path | None = None
     damaged: dict[str, str] = field(default_factory=dict)
+    why: str = ""
 
     def lines(self) -> list[str]:
         """In words."""
@@ -61,7 +64,7 @@ class Found:
         ranges = ", ".join(f"{name} {n}" for name, n in self.ranges.items() if n)
         text = [f"found: {job}; ranges here: {ranges or 'none'}"]
         if self.aside is not None:
-            text.append(f"the machine was started anew: the queue is set aside in {self.aside}")
+            text.append(f"{self.why}: the queue is set aside in {self.aside}")
         if self.repair.returned:
             text.append(f"{len(self.repair.returned)} ranges were in work: ready again")
         if self.repair.lost:
@@ -75,23 +78,31 @@ class Found:
         return text
 
 
-def machine_crashed(context: Context) -> bool:
-    """Whether the queue was written before the machine's last start.
+def why_not_trusted(context: Context) -> str:
+    """Why nobody knows whether the queue is right; "" when it is.
 
     A job without a queue means that a recovery was interrupted between its two renames.
     """
     if not context.queue.exists():
-        return context.job_file.exists()
-    return read_object(context.queue / BOOT).get("boot_id") != boot_id(context)
+        return "the last recovery was interrupted" if context.job_file.exists() else ""
+    noted, right = read_object(context.queue / NOTE), note_of(context)
+    if noted.get("boot_id") != right["boot_id"]:
+        return "the machine was started anew"
+    return "" if noted == right else "another version of espilot has written it"
 
 
 def note_boot(context: Context, queue: Path) -> None:
-    """Write beside a queue under which boot it is written."""
+    """Write beside a queue under which boot it is written, and how."""
     try:
         queue.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise LocalError(f"cannot make {queue}: {error.strerror}") from error
-    write_object(queue / BOOT, {"boot_id": boot_id(context)})
+    write_object(queue / NOTE, note_of(context))
+
+
+def note_of(context: Context) -> dict[str, Any]:
+    """What is noted beside a queue of ours."""
+    return {"boot_id": boot_id(context), "layout": LAYOUT}
 
 
 def boot_id(context: Context) -> str:
@@ -103,7 +114,8 @@ def take_up(context: Context) -> Found:
     """Make the queue fit to be gone on with; nothing else may have it open."""
     aside: Path | None = None
     damaged: dict[str, str] = {}
-    if machine_crashed(context):
+    why = why_not_trusted(context)
+    if why:
         aside, damaged = replace_queue(context)
     note_boot(context, context.queue)
     queue = Queue(context.queue)
@@ -120,6 +132,7 @@ def take_up(context: Context) -> Found:
             leftovers=tidy(context, queue, record.job) if record else Leftovers(),
             aside=aside,
             damaged=damaged,
+            why=why,
         )
     finally:
         queue.close()

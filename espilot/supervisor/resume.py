@@ -23,7 +23,7 @@ from espilot.adapters.story import NAME, older_page
 from espilot.config import dump_settings, read_settings
 from espilot.errors import ConfigError, LocalError, UsageError
 from espilot.queue.store import Queue
-from espilot.supervisor.recovery import Found, machine_crashed, note_boot, take_up
+from espilot.supervisor.recovery import Found, note_boot, take_up, why_not_trusted
 from espilot.supervisor.statedir import RECORD, STATE_NOTE
 from espilot.workers.access_point import access_point
 from espilot.workers.context import Context
@@ -131,7 +131,7 @@ def is_over(context: Context, record: Mapping[str, Any]) -> bool:
     lost = not isinstance(record.get("task"), dict)
     if not lost and record.get("state") not in OVER and record.get("jobs", True):
         return False
-    if machine_crashed(context):
+    if why_not_trusted(context):
         return not context.job_file.exists()
     return not has_live(context)
 

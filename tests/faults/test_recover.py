@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -270,6 +271,23 @@ def test_other_boot_ships_the_sealed_archives(runner: Runner) -> None:
     assert (run.state / "queue.crashed-1" / "data.mdb").exists()
     assert sealed <= {path.name for path in run.storage.iterdir()}
     assert found["jobs"] == 2
+
+
+def test_queue_of_another_version(runner: Runner) -> None:
+    """A queue that another version has written is not even opened; sealed archives are shipped."""
+    run = runner.start(job_text(COMMAND, events=EVENTS))
+    run.wait_booked(20)
+    block_storage(run)
+    eventually(lambda: len(unstaged(run)) >= 2, what="archives")
+    kill_all(run)
+    unblock_storage(run)
+    sealed = {path.name for path in archives_of(run)}
+    note = run.state / "queue" / "boot.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"layout": 1}))
+    (run.state / "queue" / "data.mdb").write_bytes(b"rows of another kind")
+    found = require_recovered(run, EVENTS)
+    assert "another version of espilot has written it: the queue is set aside" in found["said"]
+    assert sealed <= {path.name for path in run.storage.iterdir()}
 
 
 def test_other_boot_sets_a_damaged_archive_aside(runner: Runner) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from espilot.errors import QueueError, UsageError
 from espilot.model import Archive, EventRange, FailedRange, Output, RangeState
-from espilot.queue.reading import QueueReader
+from espilot.queue.reading import NOTE, QueueReader
+from espilot.queue.records import LAYOUT
 from espilot.queue.store import Queue
 
 OUTPUT = Output("/w/out", 1, 2, 100, 3)
@@ -164,3 +165,15 @@ def test_a_writer_in_the_middle_of_a_move_is_not_waited_for(tmp_path: Path) -> N
 def leave_empty(directory: Path) -> None:
     """Make a queue and go."""
     Queue(directory).close()
+
+
+def test_queue_of_another_version(tmp_path: Path) -> None:
+    """Its rows are not read; the error names the remedy. What says nothing is taken for ours."""
+    Queue(tmp_path).close()
+    note = tmp_path / NOTE
+    for text in ("", "[]", "{}", f'{{"layout": {LAYOUT}}}'):
+        note.write_text(text)
+        QueueReader(tmp_path).close()
+    note.write_text(f'{{"layout": {LAYOUT + 1}}}')
+    with pytest.raises(QueueError, match=r"another version of espilot; .*espilot recover"):
+        QueueReader(tmp_path)
