@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lmdb
 
-from espilot.errors import QueueError, UsageError
+from espilot.errors import LocalError, QueueError, UsageError
 from espilot.model import Output, RangeState, RangeView
 from espilot.queue import records as rec
 from espilot.queue.faults import queue_error
@@ -25,7 +25,10 @@ class QueueReader(Queue):
     """The reading verbs of the queue in a directory, and some for people."""
 
     def __init__(self, directory: Path) -> None:
-        """Open; `UsageError` when there is no queue, `QueueError` when it cannot be read."""
+        """Open; `UsageError` when there is no queue, `QueueError` when it cannot be read.
+
+        `LocalError`: it is in the layout of another version.
+        """
         if not (directory / "data.mdb").is_file():
             raise UsageError(f"there is no queue in {directory}")
         require_layout(directory)
@@ -89,7 +92,7 @@ def require_layout(directory: Path) -> None:
     except (OSError, ValueError, LookupError, TypeError):
         return  # nothing is said
     if noted != rec.LAYOUT:
-        raise QueueError(
+        raise LocalError(
             f"the queue in {directory} was written by another version of espilot; look at it with "
             "that one, or have `espilot recover` take up what is there"
         )

@@ -41,7 +41,7 @@ Facts = Mapping[str, Any]
 def observe(state: Path, *, now: float) -> Snapshot:
     """The snapshot of the pilot that uses, or used, this state directory; nothing is changed.
 
-    Errors: `QueueError` for a queue that cannot be read.
+    Errors: `QueueError` for a queue that cannot be read, `LocalError` for one of another version.
     """
     run, pid = read_run(state), living_pilot(state)
     answer, notes = ask_pilot(state) if pid else ({}, [])

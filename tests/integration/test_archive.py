@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -280,6 +281,26 @@ def test_write_that_fails_midway(site: Site, small_files: None) -> None:
         site.seal(*members)
     assert site.files() == []
     assert len(list(site.work.iterdir())) == 3
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_failure_at_the_end_leaves_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The disk fails at the sync of tar, manifest or directory: nothing has the name, as each try
+    has another one."""
+    synced, real = [0], os.fsync
+
+    def fsync(fd: int) -> None:
+        synced[0] += 1
+        if synced[0] == at:
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(LocalError, match="cannot write archive"):
+        site.seal(site.member("a", b"1"))
+    assert (synced[0], site.files()) == (at, [])
 
 
 def test_no_state_directory(site: Site) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from espilot.errors import QueueError, UsageError
+from espilot.errors import LocalError, QueueError, UsageError
 from espilot.model import Archive, EventRange, FailedRange, Output, RangeState
 from espilot.queue.reading import NOTE, QueueReader
 from espilot.queue.records import LAYOUT
@@ -175,5 +175,5 @@ def test_queue_of_another_version(tmp_path: Path) -> None:
         note.write_text(text)
         QueueReader(tmp_path).close()
     note.write_text(f'{{"layout": {LAYOUT + 1}}}')
-    with pytest.raises(QueueError, match=r"another version of espilot; .*espilot recover"):
+    with pytest.raises(LocalError, match=r"another version of espilot; .*espilot recover"):
         QueueReader(tmp_path)

@@ -160,15 +160,21 @@ def _commit(directory: Path, temporary: Path, manifest: Manifest) -> None:
     A crash of the machine may undo one rename without the other; `verify` finds that.
     """
     target = directory / manifest.name
-    target.unlink(missing_ok=True)
     final = manifest_path(target)
-    with _temporary(directory, final.name) as (fd, path):
-        with open(fd, "wb", closefd=False) as file:
-            file.write(format_manifest(manifest))
-        os.fsync(fd)
-        path.rename(final)
-    temporary.rename(target)
-    _sync_directory(directory)
+    try:
+        target.unlink(missing_ok=True)
+        with _temporary(directory, final.name) as (fd, path):
+            with open(fd, "wb", closefd=False) as file:
+                file.write(format_manifest(manifest))
+            os.fsync(fd)
+            path.rename(final)
+        temporary.rename(target)
+        _sync_directory(directory)
+    except OSError:
+        # The next try has another name, and would not overwrite them.
+        target.unlink(missing_ok=True)
+        final.unlink(missing_ok=True)
+        raise
 
 
 def _sync_directory(directory: Path) -> None:
