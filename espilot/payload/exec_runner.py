@@ -39,7 +39,7 @@ TERM_GRACE_S = 10.0
 
 @dataclass(slots=True)
 class Command:
-    """One running command. `tail` is the end of its stderr."""
+    """One running command. `tail` is the end of its stderr; `stderr` is -1 once that is closed."""
 
     event_range: EventRange
     outputs: dict[int, str]
@@ -174,9 +174,9 @@ class Runner:
 
     def _reap(self, command: Command) -> float:
         """Forget an ended command and return the CPU seconds of it and its children."""
-        if command.stderr in self._by_stderr:
+        if command.stderr >= 0:
             self._read_stderr(command)
-            self._close_stderr(command)
+        self._close_stderr(command)
         self._poller.unregister(command.pidfd)
         os.close(command.pidfd)
         del self._commands[command.pidfd]
@@ -199,9 +199,11 @@ class Runner:
         del command.tail[:-TAIL_BYTES]
 
     def _close_stderr(self, command: Command) -> None:
-        if self._by_stderr.pop(command.stderr, None):
+        if command.stderr >= 0:
+            del self._by_stderr[command.stderr]
             self._poller.unregister(command.stderr)
             os.close(command.stderr)
+            command.stderr = -1  # the number is free for the next command's pipe
 
 
 def _values(event_range: EventRange, client: Client) -> dict[str, str]:

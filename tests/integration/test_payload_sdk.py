@@ -347,8 +347,43 @@ def test_a_failing_command_fails_its_range_with_the_reason(
     stub.serve(process)
     end(process)
     assert process.returncode == 0
-    assert len(stub.failed) == 5
-    assert all(f.diag.startswith(diag) and f.code == 1305 for f in stub.failed)
+    assert [f.code for f in stub.failed] == [1305] * 5
+    assert [f.diag[: len(diag)] for f in stub.failed] == [diag] * 5, stub.failed
+
+
+FIRST_SILENT = """
+import os, pathlib, sys, time
+here = pathlib.Path(sys.argv[1])
+
+def wait(done):
+    deadline = time.monotonic() + 30
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+if here.name.endswith("-1-1"):
+    os.close(2)
+    (here.parent / "silent").write_text(str(os.getpid()))
+    wait((here.parent / "third").exists)
+elif here.name.endswith("-2-1"):
+    wait((here.parent / "silent").exists)
+    time.sleep(0.2)  # the runner has met the end of the first one's stderr
+elif here.name.endswith("-3-1"):
+    first = (here.parent / "silent").read_text()
+    (here.parent / "third").touch()
+    wait(lambda: not pathlib.Path("/proc", first).exists())
+sys.exit("last words of " + here.name[-3:])
+"""
+
+
+def test_a_command_that_closes_its_stderr_takes_none_from_a_later_one(stub: PilotStub) -> None:
+    """The number of a closed pipe goes to the next command's; the first one's end spares that."""
+    process = runner(stub, sys.executable, "-c", FIRST_SILENT, "{output}")
+    stub.serve(process)
+    end(process)
+    said = {f.id: f.diag for f in stub.failed}
+    assert said == {"7-11-13-1-1": "exit code 1"} | {
+        f"7-11-13-{i}-1": f"exit code 1: last words of {i}-1" for i in range(2, 6)
+    }
 
 
 def test_a_command_that_cannot_be_run_fails_its_range(stub: PilotStub) -> None:
