@@ -127,6 +127,18 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What a job that is asked for may need here at most; 0: not known."""
+
+    memory_mb: int = 0
+    disk_mb: int = 0
+    left_s: int = 0
+
+
+ANY_ROOM = Room()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One event job as the server handed it out (`PandaID` and what the pilot needs of the rest).
 

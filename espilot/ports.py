@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from espilot.model import (
+    ANY_ROOM,
     Archive,
     ArchiveState,
     Counts,
@@ -21,6 +22,7 @@ from espilot.model import (
     RangeState,
     ReportAnswer,
     ReportBatch,
+    Room,
     TaskStatus,
 )
 
@@ -32,8 +34,8 @@ class EventServer(Protocol):
     `ServerRefused`: the server said no.
     """
 
-    def acquire_job(self) -> Job | None:
-        """Ask for one job; None when the server has none (or says so)."""
+    def acquire_job(self, room: Room = ANY_ROOM) -> Job | None:
+        """Ask for one job that fits; None when the server has none (or says so)."""
         ...
 
     def acquire_ranges(self, job: Job, n: int, known: str = "") -> tuple[EventRange, ...] | None:

@@ -57,6 +57,19 @@ class Cause:
     final_by: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What is known of the end of the run means this for further jobs.
+
+    `over`: the run drains, for this reason; `late`: too little time is left for another job, in
+    words; `end_mono`: about when the run must be over, 0 when nobody says.
+    """
+
+    over: str = ""
+    late: str = ""
+    end_mono: float = 0.0
+
+
 def code_of(source: str) -> int:
     """The pilot error code of a deadline, by who has set it."""
     codes = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from espilot.adapters.control import ControlRouter
-from espilot.core.deadline import Cause
+from espilot.core.deadline import Cause, Horizon
 from espilot.core.job import KILLED_BY_SERVER
 from espilot.core.payload_life import Life, channel_mode
 from espilot.supervisor.keeper import PayloadKeeper
@@ -25,15 +25,14 @@ class Wanted:
     """What the directives follow from, besides the payload.
 
     `storage` is `ok`, `behind`, `trouble` or `given-up`; `ending` is why the job ends, or (0, "").
-    `over` is why no further job is taken; at a foreign server (`at_server`) the end of one job is
-    no reason.
+    At a foreign server (`at_server`) the end of one job is no reason to take none.
     """
 
     panda_id: int
     draining: bool
     storage: str
     ending: tuple[int, str]
-    over: str = ""
+    horizon: Horizon = field(default_factory=Horizon)
     at_server: bool = False
 
 
@@ -86,8 +85,9 @@ def serve_of(payload: PayloadKeeper, wanted: Wanted) -> Serve:
 def work_of(payload: PayloadKeeper, wanted: Wanted, drain: Cause | None = None) -> Work:
     """What the event-server worker shall do; a reason of the job itself goes before a drain."""
     code, diag = wanted.ending
+    ahead = wanted.horizon
     if wanted.at_server:
-        jobs = not wanted.over and wanted.storage == "ok"
+        jobs = not ahead.over and not ahead.late and wanted.storage == "ok"
     else:
         jobs = not wanted.draining and code in (0, KILLED_BY_SERVER)
     drained = drain is not None and not code
@@ -101,5 +101,7 @@ def work_of(payload: PayloadKeeper, wanted: Wanted, drain: Cause | None = None) 
         drained=drained,
         hurry_s=drain.call_s if drain is not None else 0.0,
         final_by=drain.final_by if drain is not None else 0.0,
-        over=wanted.over,
+        over=ahead.over,
+        late=ahead.late,
+        end_mono=ahead.end_mono,
     )

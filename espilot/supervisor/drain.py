@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from espilot.adapters.loop import Loop, Timer
 from espilot.config import DrainConfig
 from espilot.core import drain
-from espilot.core.deadline import PREEMPTED, Cause, code_of, longest_call_s, read_left
+from espilot.core.deadline import PREEMPTED, Cause, Horizon, code_of, longest_call_s, read_left
 from espilot.core.drain import IDLE_S, Pace, Plan, Stock
 from espilot.core.exit_code import code_of_signal
 from espilot.logs import Log
@@ -102,14 +102,18 @@ class Drain:
         earliest = self.watch.earliest()
         return earliest.source if self.begun and earliest is not None else ""
 
-    def no_more_jobs(self, context: Context) -> str:
-        """Why no further job is taken from a foreign server; "" while they are."""
+    def horizon(self, context: Context) -> Horizon:
+        """Whether further jobs are taken from a foreign server, and how much time they have.
+
+        The end is that of the full minute before it, so that it is not told anew all the time.
+        """
         earliest, least_s = self.watch.earliest(), context.settings.jobs.least_left_s
-        if self.begun:
-            return self.reason
-        if earliest is not None and earliest.at_mono - time.monotonic() < least_s:
-            return f"less than {least_s:g} s are left until {earliest.text}"
-        return ""
+        over = self.reason if self.begun else ""
+        if earliest is None:
+            return Horizon(over)
+        is_late = earliest.at_mono - time.monotonic() < least_s
+        late = f"less than {least_s:g} s are left until {earliest.text}" if is_late else ""
+        return Horizon(over, late, earliest.at_mono // 60.0 * 60.0)
 
     def signalled(self, number: int, name: str, config: DrainConfig) -> None:
         """A signal came."""

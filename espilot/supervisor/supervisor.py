@@ -219,8 +219,8 @@ class Supervisor:
 
     def _direct_all(self) -> None:
         storage = self._monitor.gate.narrow(self._storage)
-        over, foreign = self._drain.no_more_jobs(self._context), self._context.at_server
-        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending, over, foreign)
+        ends, foreign = self._drain.horizon(self._context), self._context.at_server
+        wanted = Wanted(self._job.panda_id, self._drain.begun, storage, self._ending, ends, foreign)
         self._directives.tell_all(self._payload, wanted)
 
     def _new_keeper(self) -> PayloadKeeper:

@@ -150,8 +150,10 @@ class Work:
     `fetch`: ask for ranges; `jobs`: take a further job after this one; `payload_over`: the payload
     of the current job will not run again, settle the job; `code` and `diag`: why the job ends, if
     it is not its natural end; `drained`: only if no range was finished; `hurry_s`: no call may take
-    longer, 0 as usual; `over`: why never again a job is taken, or nothing; `final_by`: monotonic
-    time at which the final update waits for no log archive any more, 0 for none.
+    longer, 0 as usual; `over`, `late`: why never again a job is taken (the run drains; too little
+    time is left for one), or nothing; `final_by`: monotonic time at which the final update waits
+    for no log archive any more, 0 for none; `end_mono`: about when this run must be over, 0 when
+    nobody says.
     """
 
     TYPE: ClassVar[str] = "work"
@@ -162,9 +164,11 @@ class Work:
     code: int = 0
     diag: str = ""
     over: str = ""
+    late: str = ""
     drained: bool = False
     hurry_s: float = 0.0
     final_by: float = 0.0
+    end_mono: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from espilot.model import Job, JobUpdate
+from espilot.model import ANY_ROOM, Job, JobUpdate, Room
 from espilot.wire.panda_reports import cut_text
 
 FINAL_STATES = ("finished", "failed")
@@ -263,8 +263,11 @@ class Pilot:
     known_as: Mapping[str, str | int] = field(default_factory=dict)
 
 
-def acquire_jobs_parameters(pilot: Pilot) -> dict[str, Any]:
+def acquire_jobs_parameters(pilot: Pilot, room: Room = ANY_ROOM) -> dict[str, Any]:
     """Parameters that ask for one job. The timeout must be above 10: below, none is ever found."""
+    fits = {
+        "memory": room.memory_mb, "disk_space": room.disk_mb, "remaining_time": room.left_s
+    }  # fmt: skip
     parameters: dict[str, Any] = {
         "site_name": pilot.site,
         "node": cut_text(pilot.node, 128),
@@ -274,7 +277,7 @@ def acquire_jobs_parameters(pilot: Pilot) -> dict[str, Any]:
     }
     if pilot.task_id:
         parameters["task_id"] = pilot.task_id
-    return parameters | _given(pilot.wanted)
+    return parameters | _given(pilot.wanted) | _given(fits)
 
 
 def acquire_ranges_parameters(job: Job, n: int) -> dict[str, Any]:

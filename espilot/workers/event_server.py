@@ -158,7 +158,7 @@ class EventServerWorker:
         if self._task_over is not None:
             self._presence.end(self._task_over, work)
         elif self._jobs.due and work.jobs:
-            self._jobs.call(self._foreign.acquire, self._got_job)
+            self._jobs.call(partial(self._foreign.acquire, work.end_mono), self._got_job)
         elif self._jobs.due and not self._foreign.here:
             self._ask_task()
 

@@ -17,6 +17,7 @@ from espilot.wire.messages import TaskOver, Work
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.flow import Flow
+from espilot.workers.job_room import room_for_job
 from espilot.workers.pushed_job import PushedJob
 
 NO_SERVER, BAD_FILE = 1318, 1303
@@ -46,7 +47,7 @@ class ForeignJobs:
     def end(self, work: Work) -> TaskOver | None:
         """The last word when no further job is wanted; None while they are."""
         found_only = "" if self._child.context.jobs else "the job that was found is ended"
-        reason = work.over or self._requests.over or self._unreachable() or found_only
+        reason = work.over or self._requests.over or self._unreachable() or work.late or found_only
         if not reason or not self.here:
             return None
         self._child.log.info("job", "no further job is taken", reason=reason)
@@ -59,7 +60,7 @@ class ForeignJobs:
                 "failed": c.failed_total,
                 "fatal": c.fatal_total,
                 "events_finished": c.events,
-                "reason": reason if work.over or self._unreachable() else "",
+                "reason": reason if work.over or work.late or self._unreachable() else "",
                 "code": self._last_code(),
             }
         )
@@ -78,8 +79,11 @@ class ForeignJobs:
             return self._fault
         return f"{self._flow.failures} requests in a row failed"
 
-    def acquire(self) -> Job | None:
-        """The job that was left in a file, else one of the server's, where that may be asked."""
+    def acquire(self, end_mono: float = 0.0) -> Job | None:
+        """The job that was left in a file, else one of the server's, where that may be asked.
+
+        `end_mono`: about when this run must be over; 0 when nobody says.
+        """
         self._fault = ""
         try:
             job = self._pushed.read()
@@ -90,7 +94,7 @@ class ForeignJobs:
             self._pushed.taken(job)
             job = None
         if job is None and not (self.here and self._child.settings.jobs.pushed):
-            job = self._flow.server.acquire_job()
+            job = self._flow.server.acquire_job(room_for_job(self._child.context, end_mono))
         return job
 
     def none(self) -> None:

@@ -6,9 +6,12 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import run_oracle
@@ -173,6 +176,85 @@ def test_no_jobs(tmp_path: Path, server: Server) -> None:
     playing = end_of(tmp_path, *url_of(server), "-v", "2")
     assert playing.end() == (82, 0)
     assert playing.report["pilot_error_code"] == 1385 and playing.report["jobs"] == 0
+
+
+@contextmanager
+def no_jobs_here() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server without jobs: its address, and what it is asked with."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if not self.path.startswith("/api/v1/"):
+                self._answer(b"%s is forbidden" % self.path.rpartition("/")[2].encode(), 403)
+                return
+            if self.path.endswith("/acquire_jobs"):
+                asked.append(json.loads(body))
+            answer = {"success": False, "message": "No jobs in PanDA", "data": None}
+            self._answer(json.dumps(answer).encode())
+
+        def do_GET(self) -> None:
+            self._answer(b'{"success": true, "message": "", "data": "alive"}')
+
+        def _answer(self, body: bytes, status: int = 200) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("options", "left_s"), [((), 324000), (("-l", "7200"), 7200)])
+def test_jobs_are_asked_for_that_fit_here(
+    tmp_path: Path, options: tuple[str, ...], left_s: int
+) -> None:
+    """A request tells memory and disk space (MB), and how long this pilot will live."""
+    features = tmp_path / "features"
+    features.mkdir()
+    (features / "max_rss_bytes").write_text(str(300 << 20))
+    env = {"JOBFEATURES": str(features)}
+    with no_jobs_here() as (url, asked):
+        playing = end_of(tmp_path, "--url", url, "-v", "1", *options, env=env)
+    assert playing.end() == (82, 0), playing.stderr
+    assert asked
+    for each in asked:
+        assert each["memory"] == 300 and 1 <= each["disk_space"] <= 16336
+        assert left_s - 180 < each["remaining_time"] <= left_s
+
+
+def test_no_job_is_asked_for_when_too_little_time_is_left(tmp_path: Path) -> None:
+    """With less than `least_left_s` until a known end the pilot ends without asking."""
+    env = {"ESPILOT_JOBS_LEAST_LEFT_S": "3600"}
+    with no_jobs_here() as (url, asked):
+        playing = end_of(tmp_path, "--url", url, "-l", "1800", env=env)
+    assert playing.end() == (82, 0), playing.stderr
+    assert "less than 3600 s are left until the wall time of 1800 s" in playing.report["reason"]
+    assert asked == []
+
+
+def test_too_little_time_after_a_good_job_is_no_failure(tmp_path: Path, server: Server) -> None:
+    """The last job was good, and for another one there is no time: 0, and the report says why."""
+    env = {"ESPILOT_JOBS_LEAST_LEFT_S": "3585", "ESPILOT_JOBS_AT_MOST": "5"}
+    options = *url_of(server), "-l", "3600"
+    # 20 s of work: it begins when another job might be taken, and ends when none may.
+    with play(tmp_path, *options, payload=f"{FAKE} --clients 2 --delay-ms 400", env=env) as playing:
+        assert playing.end(120.0) == (0, 0), playing.stderr
+        assert require_accounted(server, tmp_path, EVENTS) == EVENTS
+        assert playing.report["jobs"] == 1
+        assert "less than 3585 s are left" in playing.report["reason"]
 
 
 @pytest.mark.parametrize(

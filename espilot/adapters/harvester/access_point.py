@@ -21,11 +21,13 @@ from espilot.adapters.harvester.notes import Note
 from espilot.adapters.harvester.reports import Outputs, Reports
 from espilot.errors import MessageError, ServerRefused, ServerUnavailable
 from espilot.model import (
+    ANY_ROOM,
     EventRange,
     Job,
     JobUpdate,
     ReportAnswer,
     ReportBatch,
+    Room,
     TaskStatus,
     feed_mark,
 )
@@ -104,8 +106,11 @@ class HarvesterServer:
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def acquire_job(self) -> Job | None:
-        """The job of the job file; None while there is none. It is asked for, once."""
+    def acquire_job(self, room: Room = ANY_ROOM) -> Job | None:
+        """The job of the job file; None while there is none. It is asked for, once.
+
+        Harvester has chosen it for this worker: `room` is not told.
+        """
         with self._lock:
             if len(self._ended.read()) >= self._terms.jobs:
                 return None

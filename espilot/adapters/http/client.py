@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 from espilot.adapters.http.connection import Body, Connection
 from espilot.errors import ConfigError, ServerRefused, ServerUnavailable
-from espilot.model import EventRange, Job, JobUpdate, ReportAnswer, ReportBatch, TaskStatus
+from espilot.model import (
+    ANY_ROOM,
+    EventRange,
+    Job,
+    JobUpdate,
+    ReportAnswer,
+    ReportBatch,
+    Room,
+    TaskStatus,
+)
 from espilot.wire import panda_v1, panda_v1_answers
 from espilot.wire.panda_answers import is_forbidden
 from espilot.wire.panda_dialects import DIALECTS, Dialect, Exchange, v1_request
@@ -58,9 +67,9 @@ class PandaServer:
         """Name of the dialect in use; empty before the first call."""
         return self._choice.known.name if self._choice.known is not None else ""
 
-    def acquire_job(self) -> Job | None:
-        """One job; None when the server has none or says so."""
-        return self._say(lambda dialect: dialect.acquire_job(self._pilot))
+    def acquire_job(self, room: Room = ANY_ROOM) -> Job | None:
+        """One job that fits; None when the server has none or says so."""
+        return self._say(lambda dialect: dialect.acquire_job(self._pilot, room))
 
     def acquire_ranges(self, job: Job, n: int, known: str = "") -> tuple[EventRange, ...]:
         """Up to `n` ranges; empty means none for this job now."""
