@@ -39,8 +39,9 @@ NOT_FOR_WORKERS = (
 ends by message or by KILL."""
 FLUSH_S = 0.2
 """So long the story of a move may wait to be written."""
-RING_GAP_S = 0.01
-"""Shortest time between two rings of one bell: a busy role need not be told each time."""
+RING_GAP_S, PACKING_GAP_S = 0.01, 0.05
+"""Shortest time between two rings of one bell: a busy role need not be told each time, least of all
+the stage-out worker, which waits for whole archives."""
 
 M = TypeVar("M")
 
@@ -91,11 +92,11 @@ class Child:
         self._link.send(envelope.encode(message, self._number))
 
     def ring(self, role: str) -> None:
-        """Ring another role's bell, at most every `RING_GAP_S`; the last ring is never dropped."""
-        now = time.monotonic()
-        due = self._rung.get(role, 0.0) + RING_GAP_S
+        """Ring another role's bell, with a gap between rings; the last ring is never dropped."""
+        now, gap_s = time.monotonic(), PACKING_GAP_S if role == "stageout" else RING_GAP_S
+        due = self._rung.get(role, 0.0) + gap_s
         if due > now:
-            if due < now + RING_GAP_S:
+            if due < now + gap_s:
                 self._rung[role] = due
                 self.loop.call_at(due, lambda: self._ring_now(role))
             return

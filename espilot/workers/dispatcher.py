@@ -35,7 +35,7 @@ BATCHES = 16
 """Batches read before an end is judged."""
 MOST_AHEAD = 128
 """Ranges that are committed as sent before they are asked for."""
-SETTLE_S = 0.002
+SETTLE_S = 0.005
 """Longest time that outcomes, and requests that were answered, wait for their transaction."""
 SILENCE_S = 0.1
 """The channel of a reaped payload counts as drained after so long without a message."""
