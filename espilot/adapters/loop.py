@@ -76,9 +76,10 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for the next source or deadline and serve it."""
-        for source, _ in self._poller.poll(self._timeout_ms()):
-            callback = self._readers.get(source)
-            if callback is not None:
+        ready, readers = self._poller.poll(self._timeout_ms()), self._readers
+        for source, callback in [(source, readers.get(source)) for source, _ in ready]:
+            # Meanwhile a descriptor may have been closed, and its number be another source's.
+            if callback is not None and readers.get(source) is callback:
                 callback()
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from espilot.cli import exit_codes, server
+from espilot.cli import exit_codes
 from espilot.cli.run_command import run_to_end
 from espilot.cli.summary import describe, tell
 from espilot.supervisor import preflight
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     spares = find_spares(args.dir)
     if not spares:
         return recover_state(find_state(args.dir), as_json=args.json)
-    server.require_framework()
+    preflight.require_framework()
     base = args.state_dir or Path(tempfile.mkdtemp(prefix="espilot-recover-", dir=Path.cwd()))
     code = max(recover_spare(each, base.resolve(), as_json=args.json) for each in spares)
     if code == exit_codes.FINISHED and args.state_dir is None:
@@ -103,7 +103,7 @@ def recover_state(path: Path, *, as_json: bool) -> int:
         context = recorded_context(state.path, state.runtime)
         if is_over(context, record):
             return say_over(record, as_json=as_json)
-        server.require_framework()
+        preflight.require_framework()
         preflight.check(context, recovering=True)
         found = prepare_state(context)
         if found is not None:

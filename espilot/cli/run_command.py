@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot import config
-from espilot.cli import exit_codes, own_command, server, service
+from espilot.cli import exit_codes, own_command, service
 from espilot.cli.collection import collect_outputs
 from espilot.cli.job_file import settings_for
 from espilot.cli.news import News
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         record = str(prepare_record(args.record))
         settings = replace(settings, payload=replace(settings.payload, record=record))
     if access_point(settings.server.url) is None:
-        server.require_framework()
+        preflight.require_framework()
         check_task(args.local, settings)
     workdir = args.workdir.resolve()
     state = StateDir((args.state_dir or workdir / "state").resolve())

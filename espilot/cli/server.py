@@ -9,19 +9,19 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from espilot.cli import exit_codes
 from espilot.cli.address import address_document
 from espilot.cli.server_watch import ServerWatch
-from espilot.errors import ConfigError, LocalError, UsageError
+from espilot.errors import ConfigError, UsageError
 from espilot.server.options import ServerOptions
 from espilot.server.queue_file import read_queues
 from espilot.server.quirk_text import describe_quirks, read_quirks
 from espilot.server.store import Store
 from espilot.server.tasks import NewTask, read_new_task
+from espilot.supervisor import preflight
 from espilot.supervisor.page import serving
 
 _EXAMPLES = """\
@@ -39,7 +39,6 @@ examples:
 
 The server ends on SIGTERM or SIGINT; its state survives whatever ends it.
 """
-_MISSING = "aiohttp is not installed; remedy: pip install 'espilot[server]'"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -108,12 +107,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def require_framework() -> None:
-    """`LocalError` when the built-in server's web framework is not installed."""
-    if find_spec("aiohttp") is None:
-        raise LocalError(_MISSING)
-
-
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"not a port: {text!r}")
@@ -132,7 +125,7 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; the exit code."""
-    require_framework()
+    preflight.require_framework()
     from espilot.server.app import serve
 
     queues, endpoints = read_queues(args.queues) if args.queues else ({}, {})

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from espilot.adapters.disk import free_bytes
 from espilot.core.space import refuse_start
-from espilot.errors import NoDirectoryError, NoSpaceError, StorageFatal
+from espilot.errors import LocalError, NoDirectoryError, NoSpaceError, StorageFatal
 from espilot.payload.template import parse_template
 from espilot.supervisor.container import container_words
 from espilot.supervisor.payload import payload_command
 from espilot.workers.access_point import access_point, require_shared
 from espilot.workers.context import Context
 from espilot.workers.local_task import read_local_task
+
+
+def require_framework() -> None:
+    """`LocalError` when the built-in server's web framework is not installed."""
+    if find_spec("aiohttp") is None:
+        raise LocalError("aiohttp is not installed; remedy: pip install 'espilot[server]'")
 
 
 def check(context: Context, *, recovering: bool = False) -> None:
