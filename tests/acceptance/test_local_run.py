@@ -27,7 +27,7 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
 
 
 @pytest.mark.parametrize("dialect", ["text", "native"])
-def test_fake_payload(runner: Runner, dialect: str) -> None:
+def test_lesson_17_whole_run_with_a_fake_payload(runner: Runner, dialect: str) -> None:
     """A payload of either dialect makes every range once, with the right name and content."""
     command = f"{FAKE} --dialect {dialect} --clients 2 --outstanding 2 --jitter-ms 5"
     runner.finish(job_text(command, events=EVENTS), EVENTS)

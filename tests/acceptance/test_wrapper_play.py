@@ -90,7 +90,7 @@ SIGNALS = {
 
 
 @pytest.mark.parametrize("number", list(SIGNALS))
-def test_lesson_53_each_forwarded_signal_drains(
+def test_lesson_53_and_lesson_54_each_forwarded_signal_drains(
     tmp_path: Path, server: Server, number: signal.Signals
 ) -> None:
     """Each signal that a wrapper forwards drains, SIGINT and SIGQUIT although they arrive ignored;
@@ -323,6 +323,30 @@ def test_a_job_that_fails(tmp_path: Path, server: Server) -> None:
     with play(tmp_path, *url_of(server), payload="false") as playing:
         assert playing.end() == (1, 1), playing.stderr
         assert playing.report["pilot_error_code"] > 1000
+
+
+def test_lesson_30_the_error_of_a_job_is_not_the_next_ones(tmp_path: Path, server: Server) -> None:
+    """After a job whose payload always dies a good one is told without any error."""
+    mended = tmp_path / "mended"
+    (tmp_path / "payload.sh").write_text(f"[ -e {mended} ] || exit 7\nexec {FAKE} --clients 2\n")
+    env = {"ESPILOT_JOBS_AT_MOST": "2", "ESPILOT_JOBS_PAUSE_MIN_S": "1"}
+
+    def jobs() -> list[tuple[str, str | None]]:
+        with closing(sqlite3.connect(server.database, timeout=20)) as db:
+            query = "SELECT status, pilot_fields FROM job ORDER BY panda_id"
+            return [tuple(row) for row in db.execute(query)]
+
+    command = f"sh {tmp_path / 'payload.sh'}"
+    with play(tmp_path, *url_of(server), payload=command, env=env) as playing:
+        eventually(lambda: [s for s, _ in jobs()][:1] == ["failed"], what="the first job fails")
+        mended.touch()
+        playing.end(120.0)
+        (first, told_first), (second, told_second) = jobs()[:2]
+    assert (first, second) == ("failed", "finished")
+    first_told, second_told = json.loads(told_first or "{}"), json.loads(told_second or "{}")
+    assert first_told["pilot_error_code"] > 1000 and first_told["pilot_error_diag"]
+    assert not second_told.get("pilot_error_code") and not second_told.get("pilot_error_diag")
+    assert second_told["n_events"] == EVENTS
 
 
 def test_what_a_payload_gets(tmp_path: Path, server: Server) -> None:

@@ -215,7 +215,7 @@ def test_refusals_are_clear(start: Start) -> None:
             client.create_task({"name": "t", "events": "1"})
 
 
-def test_two_clients_get_disjoint_ranges(start: Start) -> None:
+def test_lesson_33_parallel_calls_get_disjoint_ranges(start: Start) -> None:
     """Clients that draw at the same time from one pool never get the same range."""
 
     def draw(client: PandaServer, job: Job) -> list[str]:

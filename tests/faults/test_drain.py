@@ -119,6 +119,20 @@ def test_job_without_a_finished_range_names_the_signal(
     assert diag.startswith(number.name)
 
 
+def test_lesson_34_job_without_a_finished_range_names_the_preemption(
+    runner: Runner, tmp_path: Path
+) -> None:
+    """A node that is taken away is told as that, with its own code, and not as a failed payload."""
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "shutdowntime").write_text(f"{time.time() + 15:.0f}\n")
+    env = {"MACHINEFEATURES": str(tmp_path / "machine"), "JOBFEATURES": "/none"}
+    run = runner.start(job_of(60_000), env=env)
+    require_drained(run, least=0)
+    code, diag = job_error(run)
+    assert code == 1379
+    assert "shutdowntime" in diag
+
+
 def test_lesson_09_unsent_ranges_are_free_at_once(runner: Runner) -> None:
     """Ranges that were fetched and never handed out are the server's again when we have ended."""
     run = runner.start(job_of(1000, limits={"work_ahead_s": 60.0}))

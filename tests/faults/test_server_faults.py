@@ -123,7 +123,7 @@ def test_lost_answers_about_jobs(tmp_path: Path, call: str) -> None:
         run.require_finished(EVENTS)
 
 
-def test_slow_server_keeps_the_payload_busy(tmp_path: Path) -> None:
+def test_lesson_37_slow_server(tmp_path: Path) -> None:
     """Answers that take a while delay the end, and lose nothing."""
     with pilot_and_server(tmp_path, JOB, answer_delay_s=0.2) as (run, _):
         run.require_finished(EVENTS)

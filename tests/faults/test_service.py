@@ -310,7 +310,7 @@ def samples_of(path: Path) -> dict[tuple[str, str], float]:
     return {(name, label): float(value) for name, label, value in rows}
 
 
-def test_metrics_count_truly(service: Service) -> None:
+def test_lesson_51_metrics_count_truly(service: Service) -> None:
     """At the end of a job the figures are those of the server; work that came back is counted."""
     path = service.base / "one.prom"
     service.settings(metrics={"textfile": str(path), "every_s": 1})

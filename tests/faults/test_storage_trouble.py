@@ -55,7 +55,7 @@ def waits_in_trouble(run: Run) -> bool:
     return "storage health changed state=trouble" in run.log
 
 
-def test_storage_that_comes_back_in_time(runner: Runner) -> None:
+def test_lesson_49_no_ranges_are_fetched_for_a_storage_that_is_away(runner: Runner) -> None:
     """While the storage is away nothing is lost and clients wait; then the run finishes."""
     run = runner.start(job_of(120.0))
     run.wait_booked(40)

@@ -154,8 +154,12 @@ def small_disk(target: Path, size: str) -> Iterator[None]:
 
 
 def remount(target: Path, options: str) -> None:
-    """Change a mounted file system."""
-    subprocess.run(["mount", "-o", f"remount,{options}", str(target)], check=True)
+    """Change a mounted file system; while a file in it is being written it is busy."""
+    command = ["mount", "-o", f"remount,{options}", str(target)]
+    eventually(
+        lambda: not subprocess.run(command, capture_output=True, check=False).returncode,
+        what=" ".join(command),
+    )
 
 
 def fill(directory: Path) -> Path:

@@ -121,7 +121,9 @@ def test_sums_and_manifest(site: Site) -> None:
         assert listed[name].adler32 == f"{zlib.adler32(data):08x}"
 
 
-def test_each_output_byte_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lesson_39_each_output_byte_is_read_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Packing reads exactly as many bytes as the outputs have."""
     members = members_of_all_kinds(site)
     total, real = [0], os.readv

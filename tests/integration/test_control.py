@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -13,8 +14,10 @@ import pytest
 import zmq
 from patience import eventually
 
-from espilot.adapters.control import MAX_BYTES, ROLES, ControlLink, ControlRouter, Doorbells
+from espilot.adapters.control import MAX_BYTES, ROLES, ControlLink, ControlRouter, Doorbells, ask
 from espilot.adapters.loop import Loop, Wakeup
+from espilot.errors import LocalError
+from espilot.supervisor.statedir import StateDir
 
 Closing = Callable[[object], None]
 
@@ -68,6 +71,40 @@ def test_both_ways(router: ControlRouter, link: ControlLink) -> None:
     assert heard == [b"one", b"two"]
     assert list(link.receive()) == []
     assert list(router.receive()) == []
+
+
+def test_lesson_28_a_large_message_arrives_whole(router: ControlRouter, link: ControlLink) -> None:
+    """Messages have frames: one of 10 kB is one message, and one of nearly the limit too."""
+    for size in (10_000, MAX_BYTES):
+        message = os.urandom(size)
+        link.send(message)
+        assert hear(router) == [("dispatcher", message)]
+        router.send("dispatcher", message)
+        assert answers(link) == [message]
+
+
+def test_lesson_28_other_users_cannot_connect(tmp_path: Path) -> None:
+    """Neither with the supervisor's socket, nor can they answer in its place."""
+    state = StateDir(tmp_path / "state")
+    router = ControlRouter(state.runtime)
+    person = socket.socket(socket.AF_UNIX)
+    try:
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+            try:
+                with pytest.raises(PermissionError):
+                    person.connect(f"{state.runtime}/control")
+            finally:
+                os.seteuid(0)
+        person.connect(f"{state.runtime}/control")
+        state.runtime.chmod(0o755)
+        with pytest.raises(LocalError, match="not private to its owner"):
+            ask(state.runtime, b"?", timeout_s=0.1)
+    finally:
+        state.runtime.chmod(0o700)
+        person.close()
+        router.close()
+        state.close()
 
 
 def test_role_that_is_not_there(router: ControlRouter) -> None:
@@ -222,6 +259,61 @@ def test_closed_descriptor_is_forgotten_in_its_callback() -> None:
     loop.call_later(0.0, loop.stop)
     loop.run()
     assert called == ["ended"]
+
+
+def ready_pipe() -> tuple[int, int]:
+    """Both ends of a pipe that holds a byte."""
+    ends = os.pipe()
+    os.write(ends[1], b"x")
+    return ends
+
+
+def test_a_number_that_was_given_anew_is_another_source() -> None:
+    """One source's callback closes the other, and what it opens gets that number: it was not
+    readable, so it is not called."""
+    loop = Loop()
+    pipes = [ready_pipe(), ready_pipe()]
+    called: list[str] = []
+    extra: list[int] = []
+
+    def first_of(own: int) -> Callable[[], None]:
+        def callback() -> None:
+            called.append("first")
+            other = pipes[1 - own][0]
+            loop.forget(other)
+            os.close(other)
+            read_end, write_end = os.pipe()
+            extra.extend((read_end, write_end))
+            assert other in (read_end, write_end)
+            loop.on_readable(other, lambda: called.append("new"))
+
+        return callback
+
+    for own, pipe in enumerate(pipes):
+        loop.on_readable(pipe[0], first_of(own))
+    loop.turn()
+    assert called == ["first"]
+    served = next(own for own, pipe in enumerate(pipes) if pipe[0] not in extra)
+    for fd in (pipes[served][0], pipes[0][1], pipes[1][1], *extra):
+        os.close(fd)
+
+
+def test_who_is_forgotten_in_the_same_turn_is_not_called() -> None:
+    """A callback may forget a source that was readable too."""
+    loop = Loop()
+    pipes = [ready_pipe(), ready_pipe()]
+    called: list[int] = []
+
+    def callback(own: int) -> None:
+        called.append(own)
+        loop.forget(pipes[1 - own][0])
+
+    loop.on_readable(pipes[0][0], lambda: callback(0))
+    loop.on_readable(pipes[1][0], lambda: callback(1))
+    loop.turn()
+    assert len(called) == 1
+    for fd in (*pipes[0], *pipes[1]):
+        os.close(fd)
 
 
 def test_a_source_does_not_starve_deadlines(pipe: tuple[int, int]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -297,6 +299,41 @@ def test_bad_output_fails_the_range(queue: CountingQueue, dialect: str) -> None:
     assert (failure.id, failure.fatal) == (range_id(1), False)
     assert "is empty" in failure.diag
     assert queue.counts().sent == 1
+
+
+def calls_of_an_outcome(directory: Path, n: int) -> int:
+    """How many functions are called for one outcome and the next range, `n` in hand."""
+    queue = Queue(directory, map_bytes=64 << 20)
+    try:
+        with queue.moves() as moves:
+            moves.put_ranges(make_ranges(1, n + 20), now=0.0)
+            moves.set_job(JOB, "running", {})
+        dispatch = Dispatch(queue, Taker(), epoch=1, max_held=n + 1)
+        handle(dispatch, [(NAMED, native.hello(7, n, "x", "y"), 7)], 1.0)
+        handle(dispatch, [(NAMED, native.ready(n), 7)], 1.0)
+        assert queue.counts().sent == n
+        calls = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        last = native.done(range_id(n), ["/w/out"])
+        sys.setprofile(count)
+        try:
+            handle(dispatch, [(NAMED, last, 7), (NAMED, native.ready(1), 7)], 2.0)
+        finally:
+            sys.setprofile(None)
+        assert queue.counts().done == 1 and queue.counts().sent == n
+        return calls
+    finally:
+        queue.close()
+
+
+def test_lesson_41_an_outcome_is_found_at_once(tmp_path: Path) -> None:
+    """With thousands of ranges in hand an outcome takes no more steps than with ten."""
+    few, many = calls_of_an_outcome(tmp_path / "a", 10), calls_of_an_outcome(tmp_path / "b", 5000)
+    assert many <= few + 5
 
 
 def test_failures_keep_their_kind(queue: CountingQueue) -> None:

@@ -103,7 +103,7 @@ def test_stubborn_payload_is_killed(bench: Bench) -> None:
     assert gone(bench)
 
 
-def test_64_stubborn_processes_in_parallel(bench: Bench) -> None:
+def test_lesson_42_stubborn_processes_are_ended_in_parallel(bench: Bench) -> None:
     """64 processes that ignore TERM, each in a session of its own, take one grace, not 64."""
     code = (
         "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

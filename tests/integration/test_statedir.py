@@ -102,7 +102,7 @@ def test_finished_task_makes_room(state: StateDir, name: str) -> None:
     assert not (context.state / "server.sqlite").exists()
 
 
-def test_finished_task_with_unreported_work_is_kept(state: StateDir) -> None:
+def test_lesson_12_unreported_work_of_a_finished_task_is_kept(state: StateDir) -> None:
     """What is not reported yet is never thrown away, whatever the record says."""
     context = context_of(state, "one")
     prepare_state(context)

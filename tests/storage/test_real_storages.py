@@ -130,6 +130,27 @@ def test_lesson_45_tool_that_hangs(
         storage.put(source, "x.tar", size_bytes=1, adler32=adler32_of(b"x"))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("echo on; echo the door is shut", "the door is shut"), ("", "ended with exit code 54")],
+)
+def test_lesson_21_tool_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+) -> None:
+    """The last words of a tool, else its exit code, are in the error; nothing counts as stored."""
+    (tmp_path / "bin").mkdir()
+    for name in ("xrdcp", "xrdfs"):
+        tool = tmp_path / "bin" / name
+        tool.write_text(f"#!/bin/sh\nexec >&2\n{words}\nexit 54\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    source = tmp_path / "x.tar"
+    source.write_bytes(b"x")
+    storage = open_endpoint(Endpoint("root://127.0.0.1:1//data"))
+    with pytest.raises(StorageRetryable, match=told):
+        storage.put(source, "x.tar", size_bytes=1, adler32=adler32_of(b"x"))
+
+
 def test_tools_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the tools the address is refused, with what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -37,7 +37,7 @@ def test_a_request_is_understood_with_whatever_follows_it(message: bytes) -> Non
         (b"relative,ID:1-2,CPU:1,WALL:inf", ("relative",), 1.0, None),
     ],
 )
-def test_outputs_are_split_as_the_rules_say(
+def test_lesson_11_outputs_are_split_as_the_rules_say(
     message: bytes, paths: tuple[str, ...], cpu_s: float | None, wall_s: float | None
 ) -> None:
     """Commas and colons may occur in paths, several paths may come, times may be unknown."""

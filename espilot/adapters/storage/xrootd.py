@@ -223,7 +223,8 @@ class XrootdStorage:
         if done.returncode:
             text = (done.stderr + done.stdout).decode(errors="replace")
             if not (allowed and f"[{allowed}]" in text):
-                raise _explain(what, text)
+                silent = f"{argv[0]} ended with exit code {done.returncode}"
+                raise _explain(what, text if text.strip() else silent)
         return done.stdout.decode(errors="replace")
 
     def _environment(self) -> dict[str, str]:
