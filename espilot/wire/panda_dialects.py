@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
-from espilot.model import EventRange, Job, JobUpdate, ReportAnswer, ReportBatch, Room
+from espilot.model import ANY_ROOM, EventRange, Job, JobUpdate, ReportAnswer, ReportBatch, Room
 from espilot.wire import panda_legacy, panda_v1, panda_v1_answers
 from espilot.wire.panda_answers import Readable, stream_statuses
 from espilot.wire.panda_legacy import Method
@@ -61,7 +61,7 @@ class Dialect(Protocol):
         """Whether the server speaks this dialect; needs no identity."""
         ...
 
-    def acquire_job(self, pilot: Pilot, room: Room) -> Exchange[Job | None]:
+    def acquire_job(self, pilot: Pilot, room: Room = ANY_ROOM) -> Exchange[Job | None]:
         """Ask for one job that fits."""
         ...
 
@@ -95,7 +95,7 @@ class V1:
         """See `Dialect`; so for the others."""
         return Exchange(v1_request(panda_v1.IS_ALIVE, {}), panda_v1_answers.read_alive)
 
-    def acquire_job(self, pilot: Pilot, room: Room) -> Exchange[Job | None]:
+    def acquire_job(self, pilot: Pilot, room: Room = ANY_ROOM) -> Exchange[Job | None]:
         parameters = panda_v1.acquire_jobs_parameters(pilot, room)
         request = v1_request(panda_v1.ACQUIRE_JOBS, parameters)
         return Exchange(request, panda_v1_answers.read_acquired_job)
@@ -139,7 +139,7 @@ class Legacy:
     def probe(self) -> Exchange[bool]:
         return Exchange(_legacy_request(panda_legacy.IS_ALIVE, {}), panda_legacy.read_alive)
 
-    def acquire_job(self, pilot: Pilot, room: Room) -> Exchange[Job | None]:
+    def acquire_job(self, pilot: Pilot, room: Room = ANY_ROOM) -> Exchange[Job | None]:
         parameters = panda_v1.acquire_jobs_parameters(pilot, room)
         # Without a number the answer is one flat definition, which the oldest servers know too.
         del parameters["n_jobs"]

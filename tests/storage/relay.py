@@ -94,7 +94,8 @@ class Relay:
     faults_left: int = -1
     """Connections that `up` and `down` still apply to; -1 for all."""
     next_ups: list[Change] = field(default_factory=list)
-    """What the next connections suffer instead of `up`, one each."""
+    """What the next connections suffer instead of `up`, one each; a `CutUpload` the next that has
+    a PUT."""
     cuts: int = 0
     """Connections that a fault has cut."""
     _open: list[socket.socket] = field(default_factory=list)
@@ -160,6 +161,14 @@ def _serve(client: socket.socket, relay: Relay, faulty: bool, stop: threading.Ev
             relay._open.remove(server)
 
 
+def _claim(relay: Relay, piece: bytes) -> Change | None:
+    """What a connection that sends this suffers of the things that the next ones shall suffer."""
+    if not relay.next_ups:
+        return None
+    waits = isinstance(relay.next_ups[0], CutUpload) and not piece.startswith(b"PUT ")
+    return None if waits else relay.next_ups.pop(0)
+
+
 def _pump(
     client: socket.socket,
     server: socket.socket,
@@ -168,7 +177,7 @@ def _pump(
     stop: threading.Event,
 ) -> None:
     passed = {client: 0, server: 0}
-    own = relay.next_ups.pop(0) if relay.next_ups else None
+    own: Change | None = None
     with selectors.DefaultSelector() as selector:
         for each in (client, server):
             selector.register(each, selectors.EVENT_READ)
@@ -180,8 +189,9 @@ def _pump(
                 if not piece:
                     return
                 change = (relay.up if source is client else relay.down) if faulty else as_it_is
-                if own is not None and source is client:
-                    change = own
+                if source is client:
+                    own = own or _claim(relay, piece)
+                    change = own or change
                 changed = change(passed[source], piece)
                 passed[source] += len(piece)
                 if changed is None:
