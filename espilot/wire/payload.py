@@ -148,7 +148,11 @@ def shortened(value: object, limit: int = 80) -> str:
     """Return the repr of foreign data cut to `limit` characters, safe to log."""
     if isinstance(value, bytes | str):
         value = value[:limit]
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        # A kilobyte of msgpack nests deeper than Python writes it.
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
