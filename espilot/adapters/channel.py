@@ -21,6 +21,8 @@ from espilot.errors import LocalError, UsageError
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_NAME = 98
 SOCKET_PREFIX = "/tmp/zmq_"
+UNNAMED_BYTES = 5
+"""ZeroMQ's own routing ids: a zero byte and four others. A client may name itself b"\\0"."""
 
 # As plain numbers: joining flags of an enumeration costs as much as sending a frame.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -77,11 +79,12 @@ class PayloadChannel:
                 identity = receive(_NOBLOCK)
                 frame = receive(copy=False)
                 pid = None
-                # An unnamed identity is made for one connection, so its process never changes.
-                # A name may be taken over by another process, so it is looked at each time.
-                if identity[0] != 0 or identity not in known:
+                # Only unnamed identities are kept as known: one is made for one connection, so its
+                # process never changes. A name may be taken over by another process each time.
+                if identity not in known:
                     pid = peer_pid(frame)
-                    known.add(identity)
+                    if len(identity) == UNNAMED_BYTES and identity[0] == 0:
+                        known.add(identity)
                 extra = self._skip_frames() if frame.more else 0
                 messages.append(Incoming(identity, frame.bytes, pid, extra))
         except zmq.Again:
@@ -152,7 +155,10 @@ class PayloadChannel:
 
 
 def peer_pid(frame: Any) -> int | None:
-    """The pid of a message's sender, which the kernel told the socket; None over TCP."""
+    """The pid of a message's sender, which the kernel told the socket; None where nobody knows it.
+
+    That is over TCP, and for a client in a PID namespace that we cannot see: the kernel says 0.
+    """
     try:
         address = str(frame.get("Peer-Address"))
     except zmq.ZMQError:
@@ -160,4 +166,4 @@ def peer_pid(frame: Any) -> int | None:
     fields = address.rsplit(":", 3)
     if len(fields) != 4 or not all(part.isdigit() for part in fields[1:]):
         return None
-    return int(fields[3])
+    return int(fields[3]) or None

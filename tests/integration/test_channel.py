@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -22,6 +23,7 @@ from espilot.adapters.channel import (
     Incoming,
     PayloadChannel,
     Sending,
+    peer_pid,
     socket_path,
 )
 from espilot.errors import LocalError, UsageError
@@ -37,6 +39,15 @@ if identity:
 client.connect(address)
 """
 SAY_AND_STAY = "client.send(words[0].encode()); sys.stdin.read()"
+PILOT_INSIDE = """
+import sys
+from espilot.adapters.channel import PayloadChannel
+channel = PayloadChannel(sys.argv[1])
+channel.socket.poll(20_000)
+for came in channel.receive(1):
+    print(came.message.decode(), came.pid)
+channel.close()
+"""
 BURST_AND_EXIT = f"[client.send(b'%d' % n) for n in range({BURST})]; client.close(); context.term()"
 
 
@@ -175,6 +186,46 @@ def test_pid_of_the_peer(channel: PayloadChannel, clients: Clients) -> None:
     named.send(b"a")
     named.send(b"b")
     assert [m.pid for m in hear(channel, 2)] == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize("name", [b"\0", b"\0abc", b"\0abcde", b"abcde"])
+def test_a_name_is_looked_at_each_time(
+    channel: PayloadChannel, clients: Clients, name: bytes
+) -> None:
+    """Also one that begins like ZeroMQ's own identities may pass to another process."""
+    client = clients.connect(channel, IDENTITY=name)
+    client.send(b"a")
+    client.send(b"b")
+    assert [(m.identity, m.pid) for m in hear(channel, 2)] == [(name, os.getpid())] * 2
+
+
+@pytest.mark.parametrize(
+    ("address", "pid"),
+    [("10:20:30", None), ("localhost:0:0:4711", 4711), ("localhost:0:0:0", None), ("", None)],
+)
+def test_a_process_that_the_kernel_does_not_name(address: str, pid: int | None) -> None:
+    """A client in a PID namespace that we cannot see has the pid 0 here: nobody's."""
+
+    class Frame:
+        def get(self, what: str) -> str:
+            return address
+
+    assert peer_pid(Frame()) == pid
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="SKIPPED LOUDLY: no unshare(1)")
+def test_a_client_of_another_pid_namespace(clients: Clients) -> None:
+    """The pilot is in a namespace of its own, its client outside: the message is read all the
+    same, and the client's process is not known."""
+    name = new_name()
+    unshare = ["unshare", "--fork", "--pid", sys.executable, "-c", PILOT_INSIDE, name]
+    pilot = subprocess.Popen(unshare, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    clients.processes.append(pilot)
+    clients.dial(f"ipc://{socket_path(name)}").send(b"hello")
+    told, why = pilot.communicate(timeout=30)
+    if b"unshare failed" in why:
+        pytest.skip(f"SKIPPED LOUDLY: no PID namespace here: {why!r}")
+    assert told.split() == [b"hello", b"None"], why
 
 
 def test_a_name_is_handed_over(channel: PayloadChannel, clients: Clients) -> None:
