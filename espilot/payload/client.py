@@ -35,6 +35,8 @@ FLUSH_S = 30.0
 TERM_FLUSH_S = 3.0
 """The same after SIGTERM: KILL follows, and with the pilot gone nobody takes it any more."""
 SDK = "espilot"
+AWAITED = frozenset({"welcome", "ranges", "no_more"})
+"""Messages of the pilot that are said once, so one that is unusable would be awaited for ever."""
 
 _log = logging.getLogger(__name__)
 
@@ -135,8 +137,7 @@ class Client:
         try:
             said = native.parse_pilot(message)
         except MessageError as error:
-            _log.warning("message from the pilot ignored: %s", error)
-            self.send(native.error(str(error), ""))
+            self._hear_nonsense(native.kind_of(message), str(error))
             return
         match said:
             case Welcome():
@@ -151,6 +152,13 @@ class Client:
                 self._hear_error(diag, about)
             case Cancel() | Ack():
                 self._hear_of_range(said)
+
+    def _hear_nonsense(self, kind: str, diag: str) -> None:
+        """Tell the pilot; without a message that we wait for there is no going on."""
+        self.send(native.error(diag, kind))
+        if kind in AWAITED:
+            raise PayloadError(f"the pilot sent a {kind} message that cannot be used: {diag}")
+        _log.warning("message from the pilot ignored: %s", diag)
 
     def _hear_of_range(self, said: Cancel | Ack) -> None:
         if isinstance(said, Ack):

@@ -99,7 +99,7 @@ class RangeInHand:
             [str(Path(path).absolute()) for path in paths],
             cpu_s=measured_s if cpu_s is None else cpu_s,
             wall_s=wall_s,
-            events=len(self.events) if events is None else events,
+            events=self._range.events if events is None else events,
             meta=meta,
         )
         self._settle(message)

@@ -44,7 +44,9 @@ VERSION: Final = 1
 MAX_ITEMS = 16384
 """Most elements of one list or map, so that a small message cannot claim much memory."""
 MAX_COUNT = 2**31
-"""Bound of counters, pids and event numbers that a peer may name."""
+"""Bound of counters and pids that a peer may name."""
+MAX_EVENT = 2**63 - 1
+"""Largest event number, as the server may send it."""
 
 Fields = Mapping[str, Any]
 FromPayload = Hello | Ready | Started | Progress | Finished | Failed | Ping | Pong | PeerError
@@ -71,6 +73,15 @@ def parse(message: bytes) -> FromPayload:
 def parse_pilot(message: bytes) -> FromPilot:
     """Return what the pilot said."""
     return _parse_with(_PILOT_PARSERS, message)
+
+
+def kind_of(message: bytes) -> str:
+    """Return the type of a message that may be unusable otherwise; empty when it has none."""
+    try:
+        kind = _unpacked(message).get("t")
+    except MessageError:
+        return ""
+    return printable(kind) if isinstance(kind, str) else ""
 
 
 def _parse_with(parsers: Mapping[str, Callable[[Fields], M]], message: bytes) -> M:
@@ -114,6 +125,13 @@ def _whole(fields: Fields, key: str, default: int | None = None, least: int = 0)
     value = fields.get(key, default)
     if type(value) is not int or not least <= value <= MAX_COUNT:
         raise MessageError(f"field {key} is {shortened(value)}, not a whole number from {least}")
+    return value
+
+
+def _event(fields: Fields, key: str) -> int:
+    value = fields.get(key)
+    if type(value) is not int or not 0 <= value <= MAX_EVENT:
+        raise MessageError(f"field {key} is {shortened(value)}, not an event number")
     return value
 
 
@@ -201,7 +219,7 @@ _PAYLOAD_PARSERS: Final[Mapping[str, Callable[[Fields], FromPayload]]] = {
     "hello": _parse_hello,
     "ready": lambda fields: Ready(_whole(fields, "n", default=1, least=1)),
     "started": lambda fields: Started(_id(fields)),
-    "progress": lambda fields: Progress(_id(fields), _whole(fields, "event")),
+    "progress": lambda fields: Progress(_id(fields), _event(fields, "event")),
     "done": _parse_finished,
     "failed": _parse_failed,
     "ping": lambda fields: Ping(_whole(fields, "seq", default=0)),
@@ -234,8 +252,8 @@ def _parse_range(fields: Any) -> EventRange:
         raise MessageError(f"a range is {shortened(fields)}, not a map")
     event_range = EventRange(
         id=_id(fields, "eventRangeID"),
-        start_event=_whole(fields, "startEvent"),
-        last_event=_whole(fields, "lastEvent"),
+        start_event=_event(fields, "startEvent"),
+        last_event=_event(fields, "lastEvent"),
         lfn=_text(fields, "LFN", ""),
         guid=_text(fields, "GUID", ""),
         scope=_text(fields, "scope", ""),
@@ -350,7 +368,12 @@ def done(
     events: int | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return the message that a range's outputs exist; unknown values are left out."""
+    """Return the message that a range's outputs exist; unknown values are left out.
+
+    So is a number of events that is too large to be told: the pilot knows the range.
+    """
+    if events is not None and events > MAX_COUNT:
+        events = None
     fields = {"t": "done", "v": VERSION, "id": range_id, "outputs": list(outputs)}
     optional = {"cpu_s": cpu_s, "wall_s": wall_s, "events": events, "meta": meta}
     fields.update({key: value for key, value in optional.items() if value is not None})

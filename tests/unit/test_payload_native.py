@@ -140,9 +140,49 @@ def test_broken_or_greedy_bytes_are_refused(message: bytes) -> None:
             parse(message)
 
 
+LAST = 2**63 - 1
+
+
+@pytest.mark.parametrize("first", [2**31 + 1, 3_000_000_000, LAST])
+def test_an_event_number_of_the_server_reaches_the_payload(first: int) -> None:
+    """Whatever number the server may send is understood, and so is the progress with it."""
+    each = EventRange("1-2-3-4-1", first, LAST, "l", "g", "s")
+    assert native.parse_pilot(native.ranges([each])) == said.Ranges((each,))
+    assert native.parse(native.progress("1-2", first)) == said.Progress("1-2", first)
+
+
+def test_a_number_of_events_that_cannot_be_told_is_left_out() -> None:
+    """The outcome of a huge range is no reason for the pilot to refuse it."""
+    heard = native.parse(native.done("1-2", ["/a"], events=LAST + 1))
+    assert heard == said.Finished("1-2", ("/a",), None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (msgpack.packb({"t": "ranges", "v": 2}), "ranges"),
+        (msgpack.packb({"t": "a\nb"}), "a b"),
+        (msgpack.packb({"t": 1}), ""),
+        (msgpack.packb({}), ""),
+        (b"\xc1garbage", ""),
+        (b"", ""),
+    ],
+)
+def test_the_kind_of_an_unusable_message_can_be_told(message: bytes, kind: str) -> None:
+    """Its type is known where it has one, though the rest cannot be used."""
+    assert native.kind_of(message) == kind
+
+
 @pytest.mark.parametrize(
     "ranges",
-    [[], [1], [{}], [{"eventRangeID": "1", "startEvent": 2, "lastEvent": 1}], "x"],
+    [
+        [],
+        [1],
+        [{}],
+        [{"eventRangeID": "1", "startEvent": 2, "lastEvent": 1}],
+        [{"eventRangeID": "1", "startEvent": 1, "lastEvent": 2**63}],
+        "x",
+    ],
 )
 def test_the_payload_refuses_broken_ranges(ranges: Any) -> None:
     """At least one range, each with an id and events in order."""
