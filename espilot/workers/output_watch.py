@@ -99,6 +99,8 @@ class OutputWatch:
         if seen.gone:
             self._unwatch()
             self._owner.complain(f"{self._directory} was moved or removed", WHAT)
+            # Another one may take its place: from now on it is looked into.
+            self._scan_later(RESCAN_S)
 
     def doubt(self, ids: Set[str]) -> float:
         """Whoever had these ranges has ended unasked; returns how long to wait for further news.
@@ -179,6 +181,8 @@ class OutputWatch:
     def _scan_last(self) -> None:
         self._rescan = None
         self._scan_in_work()
+        if self._watch is None:
+            self._scan_later(RESCAN_S)
 
     def _scan(self) -> None:
         """Take what is there."""

@@ -281,6 +281,27 @@ def test_a_directory_that_goes_away_is_told(stage: Stage) -> None:
     assert book.in_hand == {"1"}
 
 
+@pytest.mark.parametrize("mode", [RENAMED, CLOSED])
+@pytest.mark.parametrize("after_a_flood", [False, True])
+def test_a_directory_that_is_made_anew_is_looked_into(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, mode: str, after_a_flood: bool
+) -> None:
+    """A payload that clears its directory away and makes it again has its outputs found before its
+    end, also when the pause after another scan is not over."""
+    monkeypatch.setattr(output_watch, "RESCAN_S", 0.05)
+    book = Book("1", "2")
+    watch = stage.watch(book, mode)
+    if after_a_flood:
+        watch._scan_again()
+    stage.directory.rmdir()
+    stage.turn_until(lambda: book.complaints)
+    for number in ("1", "2"):
+        stage.directory.mkdir(exist_ok=True)
+        stage.put(f"out.{number}")
+        stage.turn_until(lambda number=number: number in book.done)
+    assert len(book.complaints) == 1
+
+
 def test_a_link_in_place_of_the_directory_is_not_followed(stage: Stage, tmp_path: Path) -> None:
     """Outputs are looked for in the directory that was agreed on."""
     elsewhere = tmp_path / "elsewhere"
