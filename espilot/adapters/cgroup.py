@@ -93,6 +93,12 @@ def read_memory(groups: tuple[Path, ...]) -> GroupMemory | None:
     return GroupMemory(used, limit, _field(groups[0] / "memory.events", "oom_kill"))
 
 
+def memory_limits(groups: tuple[Path, ...]) -> tuple[int, ...]:
+    """The limits of memory that the groups have, in bytes; those without one are left out."""
+    limits = (_number(group / "memory.max") for group in groups)
+    return tuple(limit for limit in limits if limit)
+
+
 def find_delegated(group: Path | None) -> Path | None:
     """The group below which we may make others: ours or the one above; None when there is none.
 

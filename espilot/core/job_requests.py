@@ -20,11 +20,18 @@ class JobRequests:
         self.over = ""
         self._config = config
         # The back-off's first pause is between its shortest and twice that.
-        longest_s = max(config.pause_min_s, config.pause_max_s)
-        self._backoff = Backoff(config.pause_min_s, longest_s)
+        self._backoff = Backoff.between(config.pause_min_s, config.pause_max_s)
         self._jobs = 0
         self._empty = 0
         self._vain = 0
+
+    def had(self, jobs: int, lasted_s: float) -> None:
+        """No job is here; the run has had so many, in whatever process, and began so long ago."""
+        jobs = max(jobs, self._jobs)
+        if jobs and self._config.floor_s and lasted_s >= self._config.floor_s:
+            self.over = f"jobs were taken for {lasted_s:.0f} s"
+        if self._config.at_most and jobs >= self._config.at_most:
+            self.over = f"{jobs} jobs are done, as many as were wanted"
 
     def no_job(self, chance: float) -> float:
         """The server had none; the pause in seconds."""
@@ -38,15 +45,8 @@ class JobRequests:
         self._empty = 0
         self._jobs += 1
 
-    def job_ended(self, *, good: bool, chance: float, lasted_s: float = 0.0) -> float:
-        """A job ended, a good one with something made; the pause in seconds, 0 for none.
-
-        `lasted_s`: how long jobs have been taken.
-        """
-        if self._config.floor_s and lasted_s >= self._config.floor_s:
-            self.over = f"jobs were taken for {lasted_s:.0f} s"
-        if self._config.at_most and self._jobs >= self._config.at_most:
-            self.over = f"{self._jobs} jobs are done, as many as were wanted"
+    def job_ended(self, *, good: bool, chance: float) -> float:
+        """A job ended, a good one with something made; the pause in seconds, 0 for none."""
         if good:
             self._vain = 0
             return 0.0

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 _LARGEST_EXPONENT = 64
 """Beyond it every pause is the longest one; a larger power would overflow."""
@@ -28,6 +29,11 @@ class Backoff:
             raise ValueError(f"pauses from {self.min_s} s to {self.max_s} s make no range")
         if self.attempts < 0 or self.factor < 1:
             raise ValueError(f"attempts {self.attempts} or factor {self.factor} too small")
+
+    @classmethod
+    def between(cls, min_s: float, max_s: float, *, attempts: int = 0) -> Self:
+        """As settings have it: a longest pause below the shortest one counts as equal."""
+        return cls(min_s, max(min_s, max_s), attempts=attempts)
 
     def next_delay(self, attempt: int, chance: float) -> float | None:
         """Tell the pause in seconds after `attempt` failed tries (1, 2, ...); None: give up."""

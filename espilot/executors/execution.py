@@ -170,7 +170,7 @@ class Execution:
 
     def _backoff(self, attempts: int) -> Backoff:
         config = self._context.settings.stageout
-        return Backoff(config.retry_min_s, config.retry_max_s, attempts=attempts)
+        return Backoff.between(config.retry_min_s, config.retry_max_s, attempts=attempts)
 
     # -- payload and outputs --------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def fetch(context: Context, log: Log) -> None:
     stage_in = StageIn(
         sources_of(context, job, inputs),
         context.inputs,
-        Backoff(pauses.retry_min_s, pauses.retry_max_s, attempts=config.attempts),
+        Backoff.between(pauses.retry_min_s, pauses.retry_max_s, attempts=config.attempts),
         parallel=config.parallel,
         log=log,
         pause=threading.Event().wait,

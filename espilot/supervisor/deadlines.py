@@ -41,6 +41,8 @@ class DeadlineWatch:
             at_mono = time.monotonic() + wall_s
             text = f"the wall time of {wall_s:g} s"
             self._deadlines.order(Deadline(WALL, at_mono, text, is_duration=True))
+        # Before the first job is asked for.
+        self._look_at_features(time.monotonic())
 
     def earliest(self) -> Deadline | None:
         """The one that counts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from espilot.adapters.control import ControlRouter
@@ -41,6 +42,8 @@ class Directives:
 
     def __init__(self, control: ControlRouter) -> None:
         self.drain: Cause | None = None
+        self.jobs_taken = 0
+        self._since_mono = time.monotonic()
         self._control = control
         self._told: dict[str, Directive] = {}
         self._used: dict[str, Any] = {}
@@ -53,7 +56,7 @@ class Directives:
 
     def tell_all(self, payload: PayloadKeeper, wanted: Wanted) -> None:
         """Send each role its directive, if it is another one than the role has."""
-        directives: dict[str, Directive] = {EVENT_SERVER: work_of(payload, wanted, self.drain)}
+        directives: dict[str, Directive] = {EVENT_SERVER: self._work_of(payload, wanted)}
         if payload.channel:
             directives[DISPATCHER] = serve_of(payload, wanted)
         if wanted.draining:
@@ -62,6 +65,10 @@ class Directives:
             if self._told.get(role) != directive:
                 self._told[role] = directive
                 self.send(role, directive)
+
+    def _work_of(self, payload: PayloadKeeper, wanted: Wanted) -> Work:
+        work = work_of(payload, wanted, self.drain)
+        return replace(work, jobs_taken=self.jobs_taken, since_mono=self._since_mono)
 
     def tell_used(self, totals: dict[str, Any]) -> None:
         """Let the event-server worker know what the payload has used, when that has changed."""

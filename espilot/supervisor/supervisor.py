@@ -106,7 +106,6 @@ class Supervisor:
             Resumed: self._standing.resumed,
         }
         self._job = JobPhase(0, 0, "")
-        self._jobs = 0
         self._storage = "ok"
         self._last_message = 0.0
         self._waiting = 0
@@ -177,7 +176,7 @@ class Supervisor:
     def _job_moved(self, job: JobPhase) -> None:
         if job.panda_id != self._job.panda_id:
             self._payload.new_job()
-            self._jobs += 1 if job.panda_id else 0
+            self._directives.jobs_taken += 1 if job.panda_id else 0
             self._log.job = job.panda_id or None
             if self._ending[0] == KILLED_BY_SERVER or self._context.at_server:
                 # It concerned that job alone; the next one gets what it held.
@@ -378,14 +377,15 @@ class Supervisor:
 
     def _snapshot(self, counts: Counts | None = None) -> Snapshot:
         job, life = self._job, self._payload.life.value
-        return Snapshot(counts or self._queue.counts(), job.panda_id, job.phase, life, self._jobs,
-                        self._storage, self._drain.facts())  # fmt: skip
+        taken, drain = self._directives.jobs_taken, self._drain.facts()
+        return Snapshot(counts or self._queue.counts(), job.panda_id, job.phase, life, taken,
+                        self._storage, drain)  # fmt: skip
 
     # -- closing --------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome, *, patience_s: float = STOP_S) -> None:
         """Stop the payload and all roles, one after the other, then leave the loop."""
-        outcome.jobs = self._jobs
+        outcome.jobs = self._directives.jobs_taken
         outcome.explain(self._ending[0], self._impatience.numbers, self._drain.source)
         self._closing.begin(outcome, patience_s=patience_s)
 

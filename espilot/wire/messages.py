@@ -153,7 +153,7 @@ class Work:
     longer, 0 as usual; `over`, `late`: why never again a job is taken (the run drains; too little
     time is left for one), or nothing; `final_by`: monotonic time at which the final update waits
     for no log archive any more, 0 for none; `end_mono`: about when this run must be over, 0 when
-    nobody says.
+    nobody says; `jobs_taken`: jobs of this run so far, which began at `since_mono`.
     """
 
     TYPE: ClassVar[str] = "work"
@@ -169,6 +169,8 @@ class Work:
     hurry_s: float = 0.0
     final_by: float = 0.0
     end_mono: float = 0.0
+    jobs_taken: int = 0
+    since_mono: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

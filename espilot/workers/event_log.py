@@ -20,6 +20,7 @@ from espilot.workers.calls import Calls
 from espilot.workers.child import Child
 from espilot.workers.job_log import (
     MEANWHILE,
+    epoch_before,
     log_wanted,
     pack_job_log,
     payload_directories,
@@ -101,7 +102,7 @@ class EventLog:
     def _ship(self, record: JobRecord, limit_bytes: int) -> Job:
         """Ship the log archive, and write down what became of it."""
         job, context, log = record.job, self._child.context, self._child.log
-        directories = payload_directories(context, _epoch_before(record))
+        directories = payload_directories(context, epoch_before(record))
         try:
             entry = ship_job_log(context, job, directories, log, limit_bytes=limit_bytes)
             fate = LogFate(job.panda_id, job.attempt_nr, entry)
@@ -116,7 +117,7 @@ class EventLog:
     def _ship_meanwhile(self, record: JobRecord) -> Job:
         job, context = record.job, self._child.context
         name = _name_meanwhile(job)
-        directories = payload_directories(context, _epoch_before(record))
+        directories = payload_directories(context, epoch_before(record))
         packed = pack_job_log(context, job, directories, name=name, limit_bytes=MEANWHILE_BYTES)
         try:
             for endpoint, storage in self._meanwhile.items():
@@ -139,9 +140,3 @@ class EventLog:
 def _name_meanwhile(job: Job) -> str:
     end = ".running"
     return job.log_lfn[: LONGEST_NAME - len(end)] + end
-
-
-def _epoch_before(record: JobRecord) -> int:
-    """The last start of a payload before the job; of an older pilot's job all count."""
-    epoch = record.facts.get("epoch", 0)
-    return epoch if isinstance(epoch, int) else 0

@@ -154,7 +154,8 @@ class EventServerWorker:
             self._heart.obey(command)
 
     def _step_without_job(self, work: Work) -> None:
-        self._task_over = self._task_over or self._foreign.end(work)
+        if not self._jobs.busy:  # what the call under way brings would be nobody's
+            self._task_over = self._task_over or self._foreign.end(work)
         if self._task_over is not None:
             self._presence.end(self._task_over, work)
         elif self._jobs.due and work.jobs:

@@ -57,6 +57,11 @@ class Flow:
         """Whether a call may start now."""
         return not self._busy and time.monotonic() >= self._not_before
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._busy
+
     def call(self, function: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Start a call; `then` gets its result, an error is logged and means a pause."""
         self._busy = True
@@ -77,10 +82,11 @@ class Flow:
         if self._hurry_s and call_s >= self._hurry_s:
             return
         self._hurry_s = call_s
+        # A call under way has its connection; whatever becomes of it, the next one has this.
+        self.server = self._worker.open_server()
         if self._busy:
             self._worker.child.loop.call_later(call_s, partial(self._leave, self._number))
         else:
-            self.server = self._worker.open_server()
             self.pause(min(max(0.0, self._not_before - time.monotonic()), self._longest_s))
 
     def pause(self, delay_s: float) -> None:

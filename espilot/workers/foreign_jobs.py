@@ -33,7 +33,7 @@ class ForeignJobs:
         self._calls = calls
         self._flow = flow
         self._requests = JobRequests(child.settings.jobs)
-        self._began = self._asked = time.monotonic()
+        self._asked = time.monotonic()
         self._code = 0
         definition = child.settings.jobs.definition if self.here else ""
         self._pushed = PushedJob(child.context.jobdir / definition if definition else None)
@@ -46,6 +46,7 @@ class ForeignJobs:
 
     def end(self, work: Work) -> TaskOver | None:
         """The last word when no further job is wanted; None while they are."""
+        self._requests.had(work.jobs_taken, time.monotonic() - work.since_mono)
         found_only = "" if self._child.context.jobs else "the job that was found is ended"
         reason = work.over or self._requests.over or self._unreachable() or work.late or found_only
         if not reason or not self.here:
@@ -121,8 +122,7 @@ class ForeignJobs:
         """The job ended with this pilot error code; a good one has made something."""
         self._code = code if not good else self._code
         self._asked = time.monotonic()
-        lasted_s = time.monotonic() - self._began
-        pause_s = self._requests.job_ended(good=good, chance=random.random(), lasted_s=lasted_s)
+        pause_s = self._requests.job_ended(good=good, chance=random.random())
         if self.here:
             self._flow.pause(pause_s)
             self._remove_past_payloads()

@@ -22,6 +22,7 @@ from espilot.wire.jobdef import is_set
 from espilot.wire.messages import Used
 from espilot.workers.calls import Calls
 from espilot.workers.child import Child
+from espilot.workers.job_log import epoch_before, payload_directories
 
 DEBUG_PERIOD_S = 60.0
 REPORT_NAME = "jobReport.json"
@@ -91,7 +92,7 @@ class Heartbeat:
             )
         if update.pilot_error_code:
             more["pilot_log"] = _end_of(self._child.context.log_file)
-        report = None if update.state == "failed" else self._find_report()
+        report = None if update.state == "failed" else self._find_report(record)
         if report is not None:
             more["meta_data"] = report
         return JobUpdate(
@@ -162,12 +163,11 @@ class Heartbeat:
             fields["start_time"] = time.strftime(_TIME, time.gmtime(began))
         return fields
 
-    def _find_report(self) -> str | None:
-        """The newest job report of the payload, if there is a usable one."""
-        workdir = self._child.context.workdir
-        found = [path for path in workdir.glob(f"payload-*/{REPORT_NAME}") if path.is_file()]
-        for path in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True)[:1]:
-            return read_report(path)
+    def _find_report(self, record: JobRecord) -> str | None:
+        """The job report of the last start of this job's payload that has one, if it is usable."""
+        for directory in payload_directories(self._child.context, epoch_before(record)):
+            if (directory / REPORT_NAME).is_file():
+                return read_report(directory / REPORT_NAME)
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from espilot.adapters.archive.logs import pack_logs
 from espilot.config import dump_settings
 from espilot.logs import Log
-from espilot.model import Job
+from espilot.model import Job, JobRecord
 from espilot.view.redaction import redact
 from espilot.wire.jobfiles import read_endpoints_out
 from espilot.workers.access_point import access_point
@@ -66,6 +66,12 @@ def ship_job_log(
         packed.path.unlink(missing_ok=True)
     guid = job.definition.get("logGUID")
     return entry | ({"guid": guid} if isinstance(guid, str) and guid else {})
+
+
+def epoch_before(record: JobRecord) -> int:
+    """The last start of a payload before the job; of an older pilot's job all count."""
+    epoch = record.facts.get("epoch", 0)
+    return epoch if isinstance(epoch, int) else 0
 
 
 def payload_directories(context: Context, after: int) -> list[Path]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from functools import reduce
 
-from espilot.adapters.cgroup import own_groups, read_memory
+from espilot.adapters.cgroup import memory_limits, own_groups
 from espilot.adapters.disk import free_bytes
 from espilot.adapters.machine_features import read_features
-from espilot.core.slot import read_slot, smaller
+from espilot.core.slot import Slot, read_slot, smaller
 from espilot.errors import LocalError
 from espilot.model import Room
 from espilot.workers.context import Context
@@ -30,11 +31,9 @@ def room_for_job(context: Context, end_mono: float) -> Room:
 
 def _memory_bytes(context: Context) -> int:
     """Of the machine, of our control groups, of the slot, of the settings: the least."""
-    group = read_memory(own_groups())
-    slot = read_slot(read_features(os.environ.get("JOBFEATURES", "")))
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    least = smaller(machine, group.limit_bytes if group else 0)
-    return smaller(smaller(least, slot.rss_bytes), context.settings.limits.memory_bytes)
+    limits = context.settings.limits.memory_bytes, _slot().rss_bytes, *memory_limits(own_groups())
+    return reduce(smaller, limits, machine)
 
 
 def _disk_bytes(context: Context) -> int:
@@ -44,4 +43,8 @@ def _disk_bytes(context: Context) -> int:
         free = max(_MIB, free_bytes(context.workdir) - limits.free_bytes)
     except LocalError:
         return 0  # not known; who supervises the disk tells the trouble
-    return smaller(free, limits.workdir_bytes)
+    return smaller(smaller(free, limits.workdir_bytes), _slot().scratch_bytes)
+
+
+def _slot() -> Slot:
+    return read_slot(read_features(os.environ.get("JOBFEATURES", "")))

@@ -93,7 +93,7 @@ def shipping_of(context: Context, activity: str, log: Log) -> StageOut:
     """The stage-out for an activity (`pw`, `pl`), as the settings want it."""
     storages = storages_for(context.settings, context.storage, context.jobdir, activity)
     config = context.settings.stageout
-    backoff = Backoff(config.retry_min_s, config.retry_max_s, attempts=config.attempts)
+    backoff = Backoff.between(config.retry_min_s, config.retry_max_s, attempts=config.attempts)
     return StageOut(storages, backoff, log=log, pause=wait_out)
 
 

@@ -69,7 +69,7 @@ class StageoutWorker:
         self.storages = open_storages(child.settings, child.context.storage, child.context.jobdir)
         self._choice = StorageChoice(
             tuple(self.storages),
-            Backoff(
+            Backoff.between(
                 self._config.retry_min_s, self._config.retry_max_s, attempts=self._config.attempts
             ),
             limit=self._config.circuit_failures,

@@ -245,6 +245,35 @@ def test_no_job_is_asked_for_when_too_little_time_is_left(tmp_path: Path) -> Non
     assert asked == []
 
 
+def test_the_time_of_the_slot_is_known_before_the_first_request(tmp_path: Path) -> None:
+    """What the job features tell counts for the first job too."""
+    features = tmp_path / "features"
+    features.mkdir()
+    (features / "wall_limit_secs").write_text("1800")
+    env = {"ESPILOT_JOBS_LEAST_LEFT_S": "3600", "JOBFEATURES": str(features)}
+    with no_jobs_here() as (url, asked):
+        playing = end_of(tmp_path, "--url", url, env=env)
+    assert playing.end() == (82, 0), playing.stderr
+    assert asked == []
+
+
+def test_a_job_that_comes_while_the_pilot_is_told_to_end(tmp_path: Path, server: Server) -> None:
+    """The server has handed it out: its answer is awaited, and the job goes back at once."""
+    server.stop()
+    server.start(dialects="v1", answer_delay={"acquire_jobs": 1}, answer_delay_s=4.0)
+
+    def states() -> list[str]:
+        with closing(sqlite3.connect(server.database, timeout=20)) as db:
+            return [row[0] for row in db.execute("SELECT status FROM job WHERE node IS NOT NULL")]
+
+    with play(tmp_path, *url_of(server)) as playing:
+        eventually(lambda: "sent" in states(), what="the job is handed out")
+        playing.forward(signal.SIGTERM)
+        playing.end()
+        assert "sent" not in states(), playing.log[-3000:]
+        require_accounted(server, tmp_path)
+
+
 def test_too_little_time_after_a_good_job_is_no_failure(tmp_path: Path, server: Server) -> None:
     """The last job was good, and for another one there is no time: 0, and the report says why."""
     env = {"ESPILOT_JOBS_LEAST_LEFT_S": "3585", "ESPILOT_JOBS_AT_MOST": "5"}

@@ -436,6 +436,16 @@ def test_access_point_that_vanishes(play: Play, tmp_path: Path) -> None:
         server.acquire_ranges(job, 1)
 
 
+def test_access_point_that_vanishes_while_a_job_is_awaited(play: Play, tmp_path: Path) -> None:
+    """Without a job too its removal is the end of the worker: there is none any more."""
+    server = play.worker(gone_s=0.0)
+    assert server.acquire_job() is None
+    assert server.task_status(1).state == "running"
+    play.place.rename(tmp_path / "away")
+    assert server.acquire_job() is None
+    assert server.task_status(1).state == "failed"
+
+
 def test_waiting_readers_never_meet_temporary_names(play: Play) -> None:
     """Nothing but the shared names is left in the access point."""
     job = play.job()

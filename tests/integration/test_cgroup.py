@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from espilot.adapters.cgroup import GroupMemory, own_groups, read_memory
+from espilot.adapters.cgroup import GroupMemory, memory_limits, own_groups, read_memory
 
 MEMBERSHIP = "4:memory:/v1/other\n0::/slice/job.scope\n"
 
@@ -27,6 +27,7 @@ def test_limit_use_and_kills(tmp_path: Path) -> None:
     groups = own_groups(MEMBERSHIP, tmp_path)
     assert groups == (tmp_path / "slice" / "job.scope",)
     assert read_memory(groups) == GroupMemory(7000, 10000, 4)
+    assert 10000 in memory_limits(groups) and 0 not in memory_limits(groups)
 
 
 def test_the_group_with_the_least_room_counts(tmp_path: Path) -> None:

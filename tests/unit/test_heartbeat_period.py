@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from espilot.core.job import Tally
+from espilot.model import Job, JobRecord, JobUpdate
 from espilot.workers.heartbeat import DEBUG_PERIOD_S, Heartbeat
 
 
@@ -21,6 +24,23 @@ def heartbeat(here: Path) -> Heartbeat:
     )
     calls: Any = None
     return Heartbeat(child, calls, announce=lambda _: None, beat_soon=lambda: None)
+
+
+def test_a_job_report_is_of_this_job(tmp_path: Path) -> None:
+    """The metadata of a job are those of its own payload's last start, never a former job's."""
+    heart = heartbeat(tmp_path)
+    record: Any = JobRecord(Job(1, 1, 1, 1, 1, ("o",), "log"), "ending", {"epoch": 2})
+
+    def metadata() -> Any:
+        tally = Tally(0, 0, 0, 0, 0)
+        return heart.complete(record, JobUpdate("finished"), tally).more.get("meta_data")
+
+    for number in (2, 3, 4):
+        (tmp_path / f"payload-{number}").mkdir()
+    (tmp_path / "payload-2" / "jobReport.json").write_text('{"job": "former"}')
+    assert metadata() is None
+    (tmp_path / "payload-3" / "jobReport.json").write_text('{"job": "mine"}')
+    assert json.loads(metadata()) == {"job": "mine"}
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,11 @@ def test_bad_jobs_are_not_eaten_up() -> None:
 def test_time_floor() -> None:
     """A run takes jobs until its time is over; a job that has begun is finished."""
     requests = JobRequests(JobsConfig(floor_s=60.0))
-    requests.job_ended(good=True, chance=1.0, lasted_s=59.0)
+    requests.had(0, 100.0)
+    requests.job_begun()
+    requests.had(1, 59.0)
     assert requests.over == ""
-    requests.job_ended(good=True, chance=1.0, lasted_s=60.0)
+    requests.had(1, 60.0)
     assert requests.over == "jobs were taken for 60 s"
 
 
@@ -41,7 +43,18 @@ def test_number_of_jobs() -> None:
     for expected in ("", "2 jobs are done, as many as were wanted"):
         requests.job_begun()
         requests.job_ended(good=True, chance=0.5)
+        requests.had(0, 1.0)
         assert requests.over == expected
+
+
+def test_jobs_of_a_process_before_count() -> None:
+    """A worker that was replaced is told how many jobs the run has had."""
+    requests = JobRequests(JobsConfig(at_most=3))
+    requests.job_begun()
+    requests.had(2, 1.0)
+    assert requests.over == ""
+    requests.had(3, 1.0)
+    assert requests.over == "3 jobs are done, as many as were wanted"
 
 
 def test_requests_in_a_row() -> None:

@@ -13,6 +13,7 @@ from espilot.model import Room
 from espilot.sections import LimitsConfig
 from espilot.wire import panda_legacy, panda_v1
 from espilot.wire.panda_dialects import DIALECTS
+from espilot.workers import job_room
 from espilot.workers.context import Context
 from espilot.workers.job_room import room_for_job
 
@@ -42,6 +43,24 @@ def test_the_least_limit_of_memory_counts(
     (tmp_path / "max_rss_bytes").write_text(str(slot * MIB))
     monkeypatch.setenv("JOBFEATURES", str(tmp_path))
     assert room_for_job(context_of(tmp_path, memory_bytes=own * MIB), 0.0).memory_mb == told
+
+
+def test_the_least_limit_of_the_groups_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the group with the least room: all must be kept."""
+    limits = (2 << 30, 64 << 30)
+    monkeypatch.setattr(job_room, "memory_limits", lambda _: limits)
+    monkeypatch.delenv("JOBFEATURES", raising=False)
+    machine = psutil.virtual_memory().total
+    assert room_for_job(context_of(tmp_path), 0.0).memory_mb == min(machine, *limits) // MIB
+
+
+def test_the_slots_scratch_space_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that took more than the slot allows would be ended."""
+    (tmp_path / "scratch_limit_bytes").write_text(str(100 * MIB))
+    monkeypatch.setenv("JOBFEATURES", str(tmp_path))
+    assert room_for_job(context_of(tmp_path), 0.0).disk_mb == 100
 
 
 def test_a_disk_without_room_is_told_as_that(tmp_path: Path) -> None:

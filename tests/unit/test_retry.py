@@ -55,3 +55,8 @@ def test_impossible_bounds(bounds: tuple[float, float]) -> None:
 def test_zero_pause() -> None:
     """A back-off of nothing is allowed and pauses for nothing."""
     assert Backoff(0.0, 0.0).next_delay(5, 0.7) == 0.0
+
+
+def test_a_longest_pause_below_the_shortest_counts_as_equal() -> None:
+    """As it comes when one of two settings was changed alone."""
+    assert Backoff.between(1.0, 0.5, attempts=3) == Backoff(1.0, 1.0, attempts=3)

@@ -114,10 +114,10 @@ class HarvesterServer:
         with self._lock:
             if len(self._ended.read()) >= self._terms.jobs:
                 return None
-            self._require_place()
-            self._place.touch(self._names.heartbeat)
+            self._refused = self._refused or self._is_gone()
             if self._refused:
                 return None
+            self._place.touch(self._names.heartbeat)
             self._refuse_many_jobs()
             job = self._read_job()
             if job is not None:
