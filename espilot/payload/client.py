@@ -62,8 +62,8 @@ class Client:
     """
 
     def __init__(self, address: str, *, slots: int, name: str) -> None:
-        if slots < 1:
-            raise UsageError(f"slots is {slots}, must be at least 1")
+        if not 1 <= slots <= native.MAX_COUNT:
+            raise UsageError(f"slots is {slots}, must be from 1 to {native.MAX_COUNT}")
         self.waiting: deque[EventRange] = deque()
         self.cancelled: set[str] = set()
         self.welcome: Welcome | None = None

@@ -252,8 +252,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         template = parse_template(options.template)
         processes = cores() if options.processes is None else options.processes
-        if processes < 1:
-            raise UsageError(f"--processes {processes}: must be at least 1")
+        if not 1 <= processes <= native.MAX_COUNT:
+            raise UsageError(f"--processes {processes}: must be from 1 to {native.MAX_COUNT}")
         return _run(template, processes, channel_address(options.channel))
     except UsageError as error:
         sys.stderr.write(f"exec_runner: {error}\n")

@@ -207,8 +207,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        if options.ranges < 1:
-            raise UsageError(f"--ranges {options.ranges}: must be at least 1")
+        if not 1 <= options.ranges <= native.MAX_COUNT:
+            raise UsageError(f"--ranges {options.ranges}: must be from 1 to {native.MAX_COUNT}")
         return _run(options, channel_address(options.channel))
     except UsageError as error:
         sys.stderr.write(f"file_runner: {error}\n")

@@ -9,7 +9,9 @@ import msgpack
 import pytest
 from payload_stub import PilotStub, end, make_ranges
 
+from espilot.errors import UsageError
 from espilot.model import EventRange
+from espilot.payload import EventRanges
 from espilot.wire import payload_native as native
 from espilot.wire.payload import Hello, PeerError, Ready
 
@@ -25,6 +27,10 @@ for event_range in EventRanges():
 """
 
 
+EXEC = ("-m", "espilot.payload.exec_runner")
+FILE = ("-m", "espilot.payload.file_runner")
+
+
 @pytest.fixture
 def stub(tmp_path: Path) -> Iterator[PilotStub]:
     """A pilot with two ranges."""
@@ -33,15 +39,22 @@ def stub(tmp_path: Path) -> Iterator[PilotStub]:
     pilot.close()
 
 
+def run(stub: PilotStub, *command: str) -> tuple[int, str]:
+    """Serve a payload to its end; its exit code and stderr."""
+    process = stub.start(*command)
+    try:
+        stub.serve(process)
+    finally:
+        _, err = end(process)
+    return process.returncode, err.decode()
+
+
 def test_large_event_numbers_are_processed(stub: PilotStub) -> None:
     """Numbers up to the server's limit are done like others, also a range of very many events."""
     stub.left.clear()
     stub.left.append(EventRange("1-2-3-4-1", 2**63 - 1, 2**63 - 1, "", "", ""))
     stub.left.append(EventRange("1-2-3-5-1", 0, 2**63 - 1, "", "", ""))
-    process = stub.start("-c", LOOP)
-    stub.serve(process)
-    _, err = end(process)
-    assert (process.returncode, err) == (0, b"")
+    assert run(stub, "-c", LOOP) == (0, "")
     assert [(f.id, f.events) for f in stub.finished] == [("1-2-3-4-1", 1), ("1-2-3-5-1", None)]
     assert not stub.unusable
 
@@ -60,11 +73,9 @@ def test_an_unusable_answer_ends_the_payload(stub: PilotStub, kind: str, cause: 
         return True
 
     stub.on_message = answer
-    process = stub.start("-c", LOOP.replace("in EventRanges()", "in EventRanges(slots=2)"))
-    stub.serve(process)
-    _, err = end(process)
-    assert process.returncode == 1
-    assert f"PayloadError: the pilot sent a {kind} message that cannot be used".encode() in err
+    code, err = run(stub, "-c", LOOP.replace("in EventRanges()", "in EventRanges(slots=2)"))
+    assert code == 1
+    assert f"PayloadError: the pilot sent a {kind} message that cannot be used" in err
     assert [said.about for said in stub.heard if isinstance(said, PeerError)] == [kind]
 
 
@@ -79,8 +90,32 @@ def test_a_refused_request_ends_the_payload_with_the_reason(stub: PilotStub, abo
         return False
 
     stub.on_message = refuse
-    process = stub.start("-c", LOOP)
-    stub.serve(process)
-    _, err = end(process)
-    assert process.returncode == 1
-    assert f"PayloadError: the pilot refused our {about}: field x is 0".encode() in err
+    code, err = run(stub, "-c", LOOP)
+    assert code == 1
+    assert f"PayloadError: the pilot refused our {about}: field x is 0" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ((*EXEC, "--processes", "3000000000", "--", "x", "{output}"), "--processes 3000000000"),
+        ((*EXEC, "--processes", "0", "--", "x", "{output}"), "--processes 0"),
+        ((*FILE, "--ranges", "3000000000", "--", "x", "{ranges}"), "--ranges 3000000000"),
+        ((*FILE, "--ranges", "0", "--", "x", "{ranges}"), "--ranges 0"),
+    ],
+)
+def test_more_than_can_be_told_is_refused_at_once(
+    stub: PilotStub, command: tuple[str, ...], named: str
+) -> None:
+    """A number beyond the protocol is one clear line and exit code 64; the pilot hears nothing."""
+    code, err = run(stub, *command)
+    assert (code, err.count("\n")) == (64, 1)
+    assert f"{named}: must be from 1 to 2147483648" in err
+    assert not stub.heard and not stub.unusable
+
+
+def test_more_slots_than_can_be_told_are_refused() -> None:
+    """The SDK says so before there is a socket."""
+    for slots in (0, 3_000_000_000):
+        with pytest.raises(UsageError, match=f"slots is {slots}"):
+            EventRanges("nobody", slots=slots)
