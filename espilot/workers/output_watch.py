@@ -6,7 +6,8 @@ Rules:
   of the range's other streams are there as well, and when nobody writes any of them.
 * `renamed`: a file is complete when it was moved to its name. `closed`: also when it was closed
   after writing; it is believed a moment later, and not if the payload was killed meanwhile, or the
-  client that had its range: a killed process closes half a file like a whole one.
+  client that had its range: a killed process closes half a file like a whole one. Its names are
+  doubted, each until it is seen to be written anew; a range with a doubted name does not count.
 * The directory is scanned when the watch begins, when the kernel lost events and at the end; where
   it cannot be watched, once a second.
 * A file that counts goes the way of a report: looked at, committed, packed. A range whose file is
@@ -35,6 +36,10 @@ RESCAN_S = 1.0
 """Shortest pause between two scans."""
 SCAN_SHARE = 10
 """Pause after a scan, as a multiple of what it took: strange files by the million only slow us."""
+
+
+Stamp = tuple[int, int, int]
+"""What tells a file from what it was before: inode, time of change, size."""
 
 
 class Owner(Protocol):
@@ -67,7 +72,7 @@ class OutputWatch:
         self._release: Timer | None = None
         self._rescan: Timer | None = None
         self._hinted = False
-        self._doubted: set[str] = set()
+        self._doubted: dict[str, Stamp | None] = {}
         self._watch: DirectoryWatch | None = None
         try:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -87,10 +92,10 @@ class OutputWatch:
             return
         seen = self._watch.read()
         if seen.moved:
-            self._doubted.difference_update(map(self._id_of, seen.moved))
+            self._trust(seen.moved)
             self._take(seen.moved)
         if seen.closed and self._mode == CLOSED:
-            self._doubted.difference_update(map(self._id_of, seen.closed))
+            self._trust(seen.closed)
             self._hold(seen.closed)
         elif seen.closed and not self._hinted:
             self._hint(seen.closed)
@@ -110,8 +115,9 @@ class OutputWatch:
         self.read()
         if self._mode == RENAMED:
             return 0.0
-        self._doubted |= ids
-        self._held = [(due, name) for due, name in self._held if self._id_of(name) not in ids]
+        names = {name for range_id in ids for name in self._names_of(range_id)}
+        self._doubted.update((name, self._stamp_of(name)) for name in names)
+        self._held = [each for each in self._held if each[1] not in names]
         return 2 * HOLD_S
 
     def finish(self, *, killed: bool) -> None:
@@ -127,6 +133,17 @@ class OutputWatch:
         for timer in (self._release, self._rescan):
             if timer is not None:
                 timer.cancel()
+
+    def _trust(self, names: Iterable[str]) -> None:
+        """These were written anew."""
+        if self._doubted:
+            for name in names:
+                self._doubted.pop(name, None)
+
+    def _trust_changed(self) -> None:
+        """The same for those whose events nobody has seen."""
+        doubted = self._doubted.items()
+        self._trust([name for name, stamp in doubted if self._stamp_of(name) != stamp])
 
     def _unwatch(self) -> None:
         if self._watch is not None:
@@ -186,6 +203,7 @@ class OutputWatch:
 
     def _scan(self) -> None:
         """Take what is there."""
+        self._trust_changed()
         self._take(scan(self._directory))
 
     def _scan_in_work(self) -> None:
@@ -193,6 +211,7 @@ class OutputWatch:
         if self._mode == RENAMED:
             self._scan()
             return
+        self._trust_changed()
         held = {name for _, name in self._held}
         new = [name for name in scan(self._directory) if name not in held and self._id_of(name)]
         if new:
@@ -201,11 +220,12 @@ class OutputWatch:
     def _take(self, names: Iterable[str]) -> None:
         """Tell of the ranges that these names complete."""
         ids = {range_id: name for name in names if (range_id := self._id_of(name))}
-        ids = {range_id: name for range_id, name in ids.items() if range_id not in self._doubted}
         outcomes, written = [], []
         for range_id, name in ids.items():
-            paths = self._paths_of(range_id)
-            if not all(map(self._is_there, paths)):
+            all_names = self._names_of(range_id)
+            paths = tuple(f"{self._directory}/{each}" for each in all_names)
+            doubted = not self._doubted.keys().isdisjoint(all_names)
+            if doubted or not all(map(self._is_there, paths)):
                 continue
             if any(map(is_being_written, paths)):
                 written.append(name)
@@ -219,17 +239,28 @@ class OutputWatch:
 
     def _id_of(self, name: str) -> str:
         """The range in hand that a name belongs to; "" when there is none."""
-        if self._names is None:
-            lfns = self._owner.output_lfns()
-            if not lfns:
-                return ""
-            self._names = OutputNames(lfns)
-        ids = self._names.ids_of(name)
+        names = self._output_names()
+        ids = () if names is None else names.ids_of(name)
         return next((each for each in ids if self._owner.is_in_hand(each)), "")
 
-    def _paths_of(self, range_id: str) -> tuple[str, ...]:
-        assert self._names is not None
-        return tuple(f"{self._directory}/{name}" for name in self._names.names_of(range_id))
+    def _names_of(self, range_id: str) -> tuple[str, ...]:
+        """The names of all outputs of a range, in the order of the streams."""
+        names = self._output_names()
+        return () if names is None else names.names_of(range_id)
+
+    def _output_names(self) -> OutputNames | None:
+        """How the outputs of the job are named; None while there is no job."""
+        if self._names is None:
+            lfns = self._owner.output_lfns()
+            self._names = OutputNames(lfns) if lfns else None
+        return self._names
+
+    def _stamp_of(self, name: str) -> Stamp | None:
+        try:
+            seen = os.lstat(f"{self._directory}/{name}")
+        except OSError:
+            return None
+        return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
     def _is_there(self, path: str) -> bool:
         """Whether there is something; what is empty and was not renamed may be opened again."""

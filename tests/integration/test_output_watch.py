@@ -174,6 +174,30 @@ def test_who_ends_takes_its_last_words_along(stage: Stage, ended: str) -> None:
     assert book.done
 
 
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("rewritten_first", ["hits", "hist"])
+def test_doubt_is_about_each_file(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, rewritten_first: str, watched: bool
+) -> None:
+    """A killed client's range counts when its successor has written every stream anew, not with
+    one of the successor's and one of the dead client's."""
+    monkeypatch.setattr(output_watch, "RESCAN_S", 0.05)
+    if not watched:
+        monkeypatch.setattr(output_watch, "DirectoryWatch", _refuse)
+    book = Book("1", lfns=("hits", "hist"))
+    watch = stage.watch(book, CLOSED)
+    for lfn in ("hits", "hist"):
+        (stage.directory / f"{lfn}.1").write_bytes(b"half or whole")
+    watch.doubt({"1"})
+    rewritten_last = {"hits": "hist", "hist": "hits"}[rewritten_first]
+    (stage.directory / f"{rewritten_first}.1").write_bytes(b"whole")
+    stage.turn_for(3 * HOLD_S)
+    assert not book.done
+    (stage.directory / f"{rewritten_last}.1").write_bytes(b"whole")
+    stage.turn_until(lambda: book.done)
+    assert book.done == {"1": (f"{stage.directory}/hits.1", f"{stage.directory}/hist.1")}
+
+
 @pytest.mark.parametrize("mode", [RENAMED, CLOSED])
 def test_all_streams_of_a_range(stage: Stage, mode: str) -> None:
     """A range with two outputs is done with the second one, and is told once."""
