@@ -6,8 +6,11 @@ one more with each outcome, so the next range is on its way while the outcome is
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
+import select
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +37,8 @@ FLUSH_S = 30.0
 """How long the end of a client waits for the pilot to take what was sent."""
 TERM_FLUSH_S = 3.0
 """The same after SIGTERM: KILL follows, and with the pilot gone nobody takes it any more."""
+LOOK_S = 0.1
+"""How often the end of a client looks whether it has to hurry."""
 SDK = "espilot"
 AWAITED = frozenset({"welcome", "ranges", "no_more"})
 """Messages of the pilot that are said once, so one that is unusable would be awaited for ever."""
@@ -71,6 +76,8 @@ class Client:
         self.on_ack: Callable[[str], object] = lambda range_id: None
         self._slots = slots
         self._asked = False
+        self._ending, self._flushed = _thread.allocate_lock(), _thread.allocate_lock()
+        self._flushed.acquire()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = int(FLUSH_S * 1000)
@@ -124,14 +131,49 @@ class Client:
             self.receive()
         return self.waiting.popleft() if self.waiting else None
 
-    def close(self, flush_s: float = FLUSH_S) -> None:
+    def close(
+        self, flush_s: float = FLUSH_S, told_to_end: Callable[[], bool] = lambda: False
+    ) -> None:
         """Close the channel; what was sent is delivered if the pilot reads within `flush_s`.
 
-        Call it again when a signal interrupted it.
+        From `told_to_end` on it is `TERM_FLUSH_S`. A handled signal cuts nothing short; when its
+        handler raised, call this again.
         """
-        self._socket.close(linger=int(flush_s * 1000))
-        if not self._context.closed:
-            self._context.term()
+        if not self._socket.closed:
+            self._socket.close(linger=int(flush_s * 1000))
+        self._start_ending()
+        deadline = time.monotonic() + flush_s
+        hurried = False
+        while (left_s := deadline - time.monotonic()) > 0 and not self._is_flushed(left_s):
+            if not hurried and told_to_end():
+                hurried, deadline = True, min(deadline, time.monotonic() + TERM_FLUSH_S)
+
+    def _start_ending(self) -> None:
+        try:
+            _thread.start_new_thread(self._end, ())
+        except RuntimeError:
+            # No thread can be had, as at the very end of newer interpreters: signals wait for us.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            try:
+                self._end()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _end(self) -> None:
+        """Wait until what was sent is delivered or given up; a second one has nothing to do."""
+        # A signal here would end the waiting, and pyzmq could not go on with it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        if self._ending.acquire(blocking=False):
+            try:
+                self._context.term()
+            finally:
+                self._flushed.release()
+
+    def _is_flushed(self, timeout_s: float) -> bool:
+        if not self._flushed.acquire(timeout=min(timeout_s, LOOK_S)):
+            return False
+        self._flushed.release()
+        return True
 
     def _take_in(self, message: bytes) -> None:
         try:
@@ -180,6 +222,11 @@ class Client:
         if about in ("hello", "ready"):
             raise PayloadError(f"the pilot refused our {about}: {diag}")
         _log.warning("the pilot could not use a message about %r: %s", about, diag)
+
+
+def is_readable(fd: int) -> bool:
+    """Return whether something waits at this end of a pipe."""
+    return bool(select.select([fd], [], [], 0)[0])
 
 
 class Stopwatch:

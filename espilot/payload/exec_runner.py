@@ -23,7 +23,13 @@ import zmq
 
 from espilot.errors import EspilotError, UsageError
 from espilot.model import EventRange
-from espilot.payload.client import FLUSH_S, TERM_FLUSH_S, Client, channel_address
+from espilot.payload.client import (
+    FLUSH_S,
+    TERM_FLUSH_S,
+    Client,
+    channel_address,
+    is_readable,
+)
 from espilot.payload.pool import cores
 from espilot.payload.ranges import EXIT_TERMINATED, output_path
 from espilot.payload.template import Template, parse_template
@@ -278,7 +284,7 @@ def _run(template: Template, processes: int, address: str) -> int:
         return code
     finally:
         runner.stop()
-        client.close(flush_s)
+        client.close(flush_s, lambda: is_readable(stop_fd))
 
 
 def _parser() -> argparse.ArgumentParser:

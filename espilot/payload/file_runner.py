@@ -28,7 +28,13 @@ import zmq
 
 from espilot.errors import EspilotError, UsageError
 from espilot.model import EventRange
-from espilot.payload.client import FLUSH_S, TERM_FLUSH_S, Client, channel_address
+from espilot.payload.client import (
+    FLUSH_S,
+    TERM_FLUSH_S,
+    Client,
+    channel_address,
+    is_readable,
+)
 from espilot.payload.ranges import EXIT_TERMINATED, output_dir, output_path
 from espilot.wire import payload_native as native
 from espilot.wire.payload import CODE_EXECUTION, Welcome
@@ -232,7 +238,7 @@ def _run(options: argparse.Namespace, address: str) -> int:
         flush_s = TERM_FLUSH_S if code == EXIT_TERMINATED else FLUSH_S
         return code
     finally:
-        client.close(flush_s)
+        client.close(flush_s, lambda: is_readable(stop_fd))
 
 
 def _parser() -> argparse.ArgumentParser:

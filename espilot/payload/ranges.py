@@ -127,8 +127,8 @@ class EventRanges:
     ) -> None:
         self._client = Client(channel_address(channel), slots=slots, name=name or "")
         self._current: RangeInHand | None = None
-        self._flush_s = FLUSH_S
-        atexit.register(self.close)
+        self._is_terminated = self._is_flushing = False
+        atexit.register(self._flush)
         self._end_on_term()
 
     @property
@@ -187,9 +187,23 @@ class EventRanges:
         self.close()
 
     def close(self) -> None:
-        """Close the channel after delivering what was sent; ranges in hand go back to the pilot."""
-        self._client.close(self._flush_s)
-        atexit.unregister(self.close)
+        """Close the channel after delivering what was sent; ranges in hand go back to the pilot.
+
+        A SIGTERM in the meantime ends the process when this is done.
+        """
+        before = self._is_terminated
+        self._flush()
+        if self._is_terminated and not before:
+            raise SystemExit(EXIT_TERMINATED)
+
+    def _flush(self) -> None:
+        self._is_flushing = True
+        flush_s = TERM_FLUSH_S if self._is_terminated else FLUSH_S
+        try:
+            self._client.close(flush_s, lambda: self._is_terminated)
+        finally:
+            self._is_flushing = False
+        atexit.unregister(self._flush)
 
     def _end_on_term(self) -> None:
         """Make SIGTERM an orderly exit, unless the payload handles it itself."""
@@ -199,8 +213,9 @@ class EventRanges:
             signal.signal(signal.SIGTERM, self._exit_terminated)
 
     def _exit_terminated(self, number: int, frame: FrameType | None) -> None:
-        self._flush_s = TERM_FLUSH_S
-        raise SystemExit(EXIT_TERMINATED)
+        self._is_terminated = True
+        if not self._is_flushing:
+            raise SystemExit(EXIT_TERMINATED)
 
     def _abandon(self, reason: str) -> None:
         if self._current and not self._current.settled:
