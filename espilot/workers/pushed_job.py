@@ -43,7 +43,7 @@ class PushedJob:
 
         ServerUnavailable: it cannot be.
         """
-        if self._path is None or not self._path.exists():
+        if self._path is None:
             return
         found = self.read()
         if found is not None and found.panda_id == job.panda_id:

@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from espilot.adapters.archive import (
     Member,
@@ -76,6 +77,7 @@ class StageoutWorker:
             open_s=self._config.circuit_open_s,
         )
         self._upload_times = Histogram(CALLS_S)
+        self._rest: set[Path] = set()
         self._directory = child.context.archives
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._inspector = OutputInspector(
@@ -295,10 +297,21 @@ class StageoutWorker:
         """The server knows: tar and manifest may go."""
         for archive in self.child.queue.archives(ArchiveState.REPORTED):
             path = self._directory / archive.name
-            for file in (path, manifest_path(path)):
-                file.unlink(missing_ok=True)
+            try:
+                for file in (path, manifest_path(path)):
+                    file.unlink(missing_ok=True)
+            except OSError as error:
+                self._complain_of_rest(path, error)
+                continue
             with self.child.queue.moves() as moves:
                 moves.forget_archive(archive.name)
+
+    def _complain_of_rest(self, path: Path, error: OSError) -> None:
+        """Once for each: it is tried again at each look."""
+        if path not in self._rest:
+            self._rest.add(path)
+            self.child.log.warning("delete", "an archive that is booked cannot be removed",
+                                   name=path.name, error=error.strerror)  # fmt: skip
 
     def _remove_debris(self) -> None:
         known = {archive.name for archive in self.child.queue.archives()}
