@@ -199,8 +199,7 @@ class Runner:
         if not chunk:
             self._close_stderr(command)
             return
-        sys.stderr.buffer.write(chunk)
-        sys.stderr.buffer.flush()
+        _write_stderr(chunk)
         command.tail += chunk
         del command.tail[:-TAIL_BYTES]
 
@@ -210,6 +209,14 @@ class Runner:
             self._poller.unregister(command.stderr)
             os.close(command.stderr)
             command.stderr = -1  # the number is free for the next command's pipe
+
+
+def _write_stderr(data: bytes) -> None:
+    """Write as much as there is room for: a full disk is no reason to end the commands."""
+    # Without a buffer: what stays in one makes the exit code 120.
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(sys.stderr.fileno(), data) :]
 
 
 def _values(event_range: EventRange, client: Client) -> dict[str, str]:
@@ -262,10 +269,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"--processes {processes}: must be from 1 to {native.MAX_COUNT}")
         return _run(template, processes, channel_address(options.channel))
     except UsageError as error:
-        sys.stderr.write(f"exec_runner: {error}\n")
+        _write_stderr(f"exec_runner: {error}\n".encode(errors="replace"))
         return EXIT_USAGE
-    except EspilotError as error:
-        sys.stderr.write(f"exec_runner: {error}\n")
+    except (EspilotError, OSError) as error:
+        _write_stderr(f"exec_runner: {error}\n".encode(errors="replace"))
         return EXIT_FAILURE
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,34 @@ def test_a_refused_request_ends_the_payload_with_the_reason(stub: PilotStub, abo
     code, err = run(stub, "-c", LOOP)
     assert code == 1
     assert f"PayloadError: the pilot refused our {about}: field x is 0" in err
+
+
+def test_a_full_disk_for_stderr_ends_no_command(stub: PilotStub) -> None:
+    """Where a command's stderr cannot be passed on, the work goes on and reasons are known."""
+    script = "echo warning >&2; test {startEvent} = 1 && exit 3; echo x > {output}"
+    command = [sys.executable, *EXEC, "--processes", "2", "--", "sh", "-c", script]
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(
+            command, env=stub.environment(), stderr=full, start_new_session=True
+        )
+    try:
+        stub.serve(process)
+    finally:
+        end(process)
+    assert process.returncode == 0
+    assert [f.id for f in stub.finished] == ["7-11-13-2-1"]
+    assert [f.diag for f in stub.failed] == ["exit code 3: warning"]
+
+
+def test_trouble_of_this_node_is_one_line_of_the_runner(stub: PilotStub) -> None:
+    """An error of the system while a command is started ends the runner with its reason."""
+    code = (
+        "import os, sys; from espilot.payload import exec_runner\n"
+        "def broken(pid): raise OSError(24, 'Too many open files')\n"
+        "os.pidfd_open = broken\n"
+        "sys.exit(exec_runner.run(['--processes', '1', '--', 'true', '{output}']))"
+    )
+    assert run(stub, "-c", code) == (1, "exec_runner: [Errno 24] Too many open files\n")
 
 
 @pytest.mark.parametrize(
