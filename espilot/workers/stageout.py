@@ -310,7 +310,7 @@ class StageoutWorker:
         """Once for each: it is tried again at each look."""
         if path not in self._rest:
             self._rest.add(path)
-            self.child.log.warning("delete", "an archive that is booked cannot be removed",
+            self.child.log.warning("delete", "reported archive not deleted",
                                    name=path.name, error=error.strerror)  # fmt: skip
 
     def _remove_debris(self) -> None:
