@@ -37,7 +37,7 @@ from espilot.payload.client import (
 )
 from espilot.payload.ranges import EXIT_TERMINATED, output_dir, output_path
 from espilot.wire import payload_native as native
-from espilot.wire.payload import CODE_EXECUTION, Welcome
+from espilot.wire.payload import CODE_EXECUTION, Welcome, printable
 
 EXIT_USAGE, EXIT_FAILURE = 64, 1
 GATHER_S = 0.3
@@ -158,7 +158,7 @@ class FileRunner:
                 message = native.done(each.id, paths, events=each.events)
             else:
                 diag = f"{why}, and made no output of this range"
-                message = native.failed(each.id, CODE_EXECUTION, diag)
+                message = native.failed(each.id, CODE_EXECUTION, printable(diag))
             self._client.send(message)
         self._open.clear()
 

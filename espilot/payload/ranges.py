@@ -6,18 +6,20 @@ import atexit
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from espilot.errors import UsageError
+from espilot.errors import MessageError, UsageError
 from espilot.model import EventRange
 from espilot.payload.client import FLUSH_S, TERM_FLUSH_S, Client, Stopwatch, channel_address
 from espilot.wire import payload_native as native
-from espilot.wire.payload import CODE_EXECUTION, Welcome
+from espilot.wire.payload import CODE_EXECUTION, Welcome, printable
 
 OUTPUT_DIR_VARIABLE = "ESPILOT_OUTPUT_DIR"
+WHY_CHARS = 200
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
@@ -90,11 +92,15 @@ class RangeInHand:
         cpu_s: float | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        """Report the outputs, one path per stream; times are measured unless given."""
+        """Report the outputs, one path per stream; times are measured unless given.
+
+        `UsageError` when the pilot could not use the report; the range still needs an outcome then.
+        """
         if not paths:
             raise UsageError(f"range {self.id}: done() needs the path of an output")
         measured_s, wall_s = self._watch.read()
-        message = native.done(
+        pack = partial(
+            native.done,
             self.id,
             [str(Path(path).absolute()) for path in paths],
             cpu_s=measured_s if cpu_s is None else cpu_s,
@@ -102,11 +108,16 @@ class RangeInHand:
             events=self._range.events if events is None else events,
             meta=meta,
         )
-        self._settle(message)
+        self._settle(_usable(self.id, pack))
 
     def failed(self, diag: str, code: int = CODE_EXECUTION, fatal: bool = False) -> None:
-        """Report that this range has no output; fatal means that it can never work."""
-        self._settle(native.failed(self.id, code, diag, fatal))
+        """Report that this range has no output; fatal means that it can never work.
+
+        Of a long `diag` the beginning is told, as one printable line.
+        """
+        self._settle(
+            _usable(self.id, partial(native.failed, self.id, code, printable(diag), fatal))
+        )
 
     def _settle(self, message: bytes) -> None:
         if not self.settled:
@@ -237,6 +248,17 @@ class EventRanges:
             self._client.send(message)
         self._client.cancelled.discard(range_id)
         self._client.ask(1)
+
+
+def _usable(range_id: str, pack: Callable[[], bytes]) -> bytes:
+    """Return an outcome's message, if the pilot can use it: otherwise the outcome would be lost."""
+    try:
+        message = pack()
+        native.parse(message)
+    except (MessageError, ValueError, TypeError, OverflowError) as error:
+        why = printable(str(error), WHY_CHARS)
+        raise UsageError(f"the outcome of range {range_id} cannot be reported: {why}") from None
+    return message
 
 
 def output_dir(welcome: Welcome) -> str:

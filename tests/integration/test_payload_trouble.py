@@ -15,7 +15,7 @@ from espilot.errors import UsageError
 from espilot.model import EventRange
 from espilot.payload import EventRanges
 from espilot.wire import payload_native as native
-from espilot.wire.payload import Hello, PeerError, Ready
+from espilot.wire.payload import MAX_DIAG_CHARS, Hello, PeerError, Ready
 
 LOOP = """
 from pathlib import Path
@@ -95,6 +95,72 @@ def test_a_refused_request_ends_the_payload_with_the_reason(stub: PilotStub, abo
     code, err = run(stub, "-c", LOOP)
     assert code == 1
     assert f"PayloadError: the pilot refused our {about}: field x is 0" in err
+
+
+TALKATIVE = """
+from pathlib import Path
+from espilot.payload import EventRanges
+with EventRanges() as ranges:
+    for number, r in enumerate(ranges):
+        if number == 0:
+            r.failed("why: " + "x" * 2**21)
+        else:
+            r.failed("b\\udce9ton, second line\\n below")
+"""
+
+
+def test_a_diagnosis_is_told_as_far_as_it_can_be(stub: PilotStub) -> None:
+    """Its length and characters never cost the outcome."""
+    assert run(stub, "-c", TALKATIVE) == (0, "")
+    long, strange = [f.diag for f in stub.failed]
+    assert long.startswith("why: xxx") and len(long) == MAX_DIAG_CHARS
+    assert strange == "b?ton, second line below"
+
+
+UNUSABLE = """
+from espilot.errors import UsageError
+from espilot.payload import EventRanges
+with EventRanges() as ranges:
+    for r in ranges:
+        for path, more in (
+            ("/a", {"meta": {"log": "x" * 2**20}}),
+            ("/a", {"meta": {1: "x"}}),
+            ("/a", {"meta": {"x": object()}}),
+            ("/a", {"events": -1}),
+            ("/a\\udce9", {}),
+        ):
+            try:
+                r.done(path, **more)
+            except UsageError as error:
+                print(error)
+        r.failed("no luck", code=-1) if r.start_event == 1 else r.done("/b", meta={"x": 1})
+"""
+
+
+def test_an_outcome_that_the_pilot_could_not_use_is_the_payloads_error(stub: PilotStub) -> None:
+    """It is told what is wrong, may report otherwise, and what it raises fails the range."""
+    process = stub.start("-c", UNUSABLE)
+    try:
+        stub.serve(process)
+    finally:
+        out, err = end(process)
+    assert process.returncode == 1
+    lines = out.decode().splitlines()
+    words = "over the limit", "not msgpack", "serialize", "field events", "surrogates"
+    assert [word in line for word, line in zip(words, lines, strict=True)] == [True] * 5
+    assert all("range 7-11-13-1-1 cannot be reported: " in line for line in lines)
+    assert b"UsageError: the outcome of range 7-11-13-1-1 cannot be reported: field code" in err
+    assert [f.diag.partition(":")[0] for f in stub.failed] == ["UsageError"]
+    assert not stub.unusable
+
+
+def test_an_outcome_after_a_refused_one_counts(stub: PilotStub) -> None:
+    """The range is not settled by a report that could not be made."""
+    stub.left.popleft()
+    code = UNUSABLE.replace("print(error)", "pass")
+    assert run(stub, "-c", code) == (0, "")
+    assert [(f.paths, f.meta) for f in stub.finished] == [(("/b",), {"x": 1})]
+    assert not stub.failed and not stub.unusable
 
 
 def test_a_full_disk_for_stderr_ends_no_command(stub: PilotStub) -> None:
