@@ -239,7 +239,8 @@ def _problem(command: Command) -> str:
     """Say why a command made no output; empty when it did."""
     code = command.process.returncode
     if code == 0:
-        missing = [path for path in command.outputs.values() if not Path(path).is_file()]
+        # Not Path.is_file(): that raises for a name too long to exist.
+        missing = [path for path in command.outputs.values() if not os.path.isfile(path)]
         return f"exit code 0, but no output {missing[0]}" if missing else ""
     how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
     lines = command.tail.decode(errors="replace").strip().splitlines()
@@ -249,7 +250,7 @@ def _problem(command: Command) -> str:
 def _remove(outputs: dict[int, str]) -> None:
     """Remove outputs that an earlier or failed try left behind."""
     for path in outputs.values():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             Path(path).unlink()
 
 

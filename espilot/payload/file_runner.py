@@ -152,7 +152,8 @@ class FileRunner:
         self._client.drain()
         why = code if isinstance(code, str) else f"the command ended with {_named(code)}"
         for each in self._open.values():
-            made = all(Path(path).is_file() for path in _outputs(welcome, each))
+            # Not Path.is_file(): that raises for a name too long to exist.
+            made = all(os.path.isfile(path) for path in _outputs(welcome, each))
             if made and code == 0:
                 paths = _outputs(welcome, each)
                 message = native.done(each.id, paths, events=each.events)
@@ -164,7 +165,7 @@ class FileRunner:
 
     def _is_any_made(self, welcome: Welcome) -> bool:
         return any(
-            Path(path).exists()
+            os.path.exists(path)
             for each in self._open.values()
             for path in _outputs(welcome, each)[:1]
         )

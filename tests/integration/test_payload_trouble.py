@@ -163,6 +163,28 @@ def test_an_outcome_after_a_refused_one_counts(stub: PilotStub) -> None:
     assert not stub.failed and not stub.unusable
 
 
+EACH = (*EXEC, "--processes", "1", "--", "true", "{output}")
+MANY = (*FILE, "--", "true", "{ranges}")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "why"),
+    [
+        pytest.param(EACH, "o" * 250, "exit code 0, but no output", id="long"),
+        pytest.param(EACH, "o\0o", "cannot run 'true': embedded null byte", id="NUL"),
+        pytest.param(MANY, "o" * 250, "the command ended with exit code 0, and", id="long, many"),
+        pytest.param(MANY, "o\0o", "the command ended with exit code 0, and", id="NUL, many"),
+    ],
+)
+def test_an_impossible_output_name_fails_its_ranges(
+    stub: PilotStub, command: tuple[str, ...], name: str, why: str
+) -> None:
+    """A name that no file can have is a reason for the range; the runner goes on to its end."""
+    stub.job["outputs"] = [name]
+    assert run(stub, *command) == (0, "")
+    assert [f.diag[: len(why)] for f in stub.failed] == [why] * 2
+
+
 def test_a_full_disk_for_stderr_ends_no_command(stub: PilotStub) -> None:
     """Where a command's stderr cannot be passed on, the work goes on and reasons are known."""
     script = "echo warning >&2; test {startEvent} = 1 && exit 3; echo x > {output}"
