@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from espilot.errors import MessageError
 from espilot.model import EventRange
+from espilot.wire import payload_native as native
+from espilot.wire import payload_text as text
 
 
 class Ending(Enum):
@@ -128,3 +131,14 @@ def make_range(range_id: str, source: Input, first: int, last: int | None = None
     """A range of one file, as a server would name it."""
     last = first if last is None else last
     return EventRange(range_id, first, last, source.lfn, _GUID, "check", source.pfn)
+
+
+def untellable(source: Input) -> str:
+    """Why no payload can be told of this file, in either dialect; empty when it can be."""
+    each = make_range("1-1-1-1-1", source, source.events)
+    try:
+        text.range_reply(each)
+        native.parse_pilot(native.ranges([each]))
+    except (MessageError, ValueError, OverflowError) as error:
+        return str(error)
+    return ""

@@ -13,7 +13,7 @@ from typing import Any
 
 from espilot.check import report
 from espilot.check.campaign import Campaign, chosen_cases, directory_of
-from espilot.check.cases import CASES, IMAGINED, Input
+from espilot.check.cases import CASES, IMAGINED, Input, untellable
 from espilot.check.wishes import Result, Wishes
 from espilot.cli import exit_codes
 from espilot.cli.command_words import absolute_words, is_template
@@ -111,10 +111,19 @@ def wishes_of(args: argparse.Namespace) -> Wishes:
 
 
 def _input(text: str) -> Input:
-    path, events = split_input(text)
-    if not events or not Path(path).is_file():
+    try:
+        path, events = split_input(text)
+    except ValueError:  # thousands of digits
+        path, events = text, None
+    if not events or not os.path.isfile(path):
         raise UsageError(f"--input {text!r:.80}: give an existing file and its events: PATH:EVENTS")
-    return Input(str(Path(path).absolute()), events)
+    source = Input(str(Path(path).absolute()), events)
+    if why := untellable(source):
+        raise UsageError(
+            f"--input {text!r:.80}: {why}; name it by a link without commas, quotes, backslashes, "
+            "braces and brackets, and its real number of events"
+        )
+    return source
 
 
 def _check_junit(path: Path | None) -> None:

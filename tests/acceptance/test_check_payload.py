@@ -264,6 +264,33 @@ def test_wrong_usage_is_one_line_and_exit_64(arguments: list[str], words: str) -
     assert words in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "events", "words"),
+    [
+        ("a,b.root", "5", "LFN is 'a,b.root'"),
+        ('a"b.root', "5", "without commas, quotes"),
+        ("a,b/c.root", "5", "PFN is "),
+        ("a\udce9.root", "5", "LFN is "),
+        ("a.root", str(2**63), "real number of events"),
+        ("a.root", str(2**70), "real number of events"),
+        ("a.root", "9" * 5000, "PATH:EVENTS"),
+        ("n" * 300, "5", "existing file"),
+    ],
+)
+def test_input_that_no_payload_could_be_told_is_refused(
+    tmp_path: Path, name: str, events: str, words: str
+) -> None:
+    """One line names the input and the remedy, before a payload is started."""
+    path = tmp_path / name
+    if len(name) < 256:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    given = [*ESPILOT, "check-payload", "--input", f"{path}:{events}", "--", "true"]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (64, 1)
+    assert "--input" in done.stderr and words in done.stderr
+
+
 def test_command_that_cannot_be_started() -> None:
     """It is a finding, with the reason."""
     code, found = check("--", "/nowhere/payload")

@@ -9,7 +9,15 @@ import pytest
 
 from espilot.check import report
 from espilot.check.campaign import Verdict, chosen_cases
-from espilot.check.cases import CASES, IMAGINED, PLAIN, Input, odd_ranges, plain_ranges
+from espilot.check.cases import (
+    CASES,
+    IMAGINED,
+    PLAIN,
+    Input,
+    odd_ranges,
+    plain_ranges,
+    untellable,
+)
 from espilot.check.findings import BLOCKING, KINDS, PAGE, Findings
 from espilot.check.ledger import Ledger
 from espilot.check.wishes import Result, Wishes
@@ -128,6 +136,23 @@ def test_ranges_can_be_said_in_both_dialects() -> None:
     assert len({each.id for each in odd}) == len(odd)
     case = next(case for case in CASES if case.odd)
     assert case.least == case.most == len(odd)
+
+
+@pytest.mark.parametrize(
+    ("path", "events", "why"),
+    [
+        ("/data/real file.root", 2**63 - 1, ""),
+        ("/data/a,b.root", 1, "LFN"),
+        ("/da{ta/a.root", 1, "PFN"),
+        ("/data/a\nb.root", 1, "LFN"),
+        ("/data/a.root", 2**63, "Event"),
+        ("/data/a.root", 2**64, "range"),
+    ],
+)
+def test_input_that_cannot_be_told_has_a_reason(path: str, events: int, why: str) -> None:
+    """What one of the dialects could not carry is known before anything is started."""
+    found = untellable(Input(path, events))
+    assert why in found and bool(why) == bool(found)
 
 
 def test_plain_ranges_stay_within_real_files() -> None:
