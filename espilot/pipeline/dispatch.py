@@ -13,8 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from espilot.core.ahead import Ahead
 from espilot.core.assignment import Assignment
@@ -26,6 +25,7 @@ from espilot.ports import Moves, OutputTaker, RangeQueue
 from espilot.wire import payload_native as native
 from espilot.wire import payload_text as text
 from espilot.wire.payload import Failed, Finished, Hello, Ping, Ready, shortened
+from espilot.wire.payload_text_ahead import write_ahead
 
 EXHAUSTED_PHASES = frozenset({"exhausted", "settling", "ending"})
 """Phases of the job in which the server has no more ranges for it."""
@@ -141,13 +141,15 @@ class Dispatch:
         self.tell("returned", lost, epoch=self.epoch, why="the client does not read")
         return returned
 
-    def died(self, pid: int, now: float) -> list[str]:
+    def died(self, pid: int, now: float, undecided: Set[str] = frozenset()) -> list[str]:
         """A client's process is gone and its messages are read: its ranges are ready again.
 
-        While it could still ask for more, its end is taken for a crash.
+        While it could still ask for more, its end is taken for a crash. What is `undecided` stays
+        sent, in nobody's hand, until an outcome is found or the epoch ends.
         """
         gone = [client for client in self._by_key.values() if client.pid == pid]
-        back = [i for client in gone for i in self._assignment.in_hand(client.key)]
+        hands = [i for client in gone for i in self._assignment.in_hand(client.key)]
+        back = [i for i in hands if i not in undecided]
         self._take_back(back, now, crashed=self.mode == "serve", why=f"client {pid} ended")
         for client in gone:
             self._drop(client)
@@ -278,7 +280,8 @@ class Dispatch:
         if self._assignment.waiting and (ended or self.mode == "no-more"):
             self._refuse(round_)
         if self._speaks_text:
-            self._write_ahead()
+            # Now, while nobody waits for them.
+            write_ahead(self._written, self.ahead.ranges)
 
     def _record(
         self, moves: Moves, client: Client, outcome: Done | FailedRange, now: float
@@ -321,15 +324,6 @@ class Dispatch:
             found += self._take_suspect(moves, owners[0], now)
         ended = not moves.ready and moves.phase() in EXHAUSTED_PHASES
         return list(zip(owners, found, strict=False)), ended
-
-    def _write_ahead(self) -> None:
-        """Write the replies of the next requests now, while nobody waits for them."""
-        for each in reversed(self.ahead.ranges):
-            if each.id in self._written:
-                return
-            # One that cannot be written is dealt with when a client gets it.
-            with suppress(MessageError):
-                self._written[each.id] = text.range_reply(each)
 
     def _take_suspect(self, moves: Moves, owner: str, now: float) -> list[EventRange]:
         """Nothing else is left and nothing is in hand: the next suspect, alone."""

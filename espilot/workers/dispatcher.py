@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from espilot.adapters.channel import PayloadChannel, Sending
+from espilot.adapters.exit_status import ended_well
 from espilot.adapters.loop import Loop, Timer
 from espilot.adapters.outputs import OutputInspector
 from espilot.adapters.process import pidfd_open
 from espilot.adapters.story import Story
 from espilot.config import Settings
-from espilot.core.clients import Reply
+from espilot.core.clients import Client, Reply
 from espilot.logs import Log
 from espilot.model import RangeState
 from espilot.pipeline.dispatch import Dispatch
@@ -208,6 +210,9 @@ class Station:
         lost = [r for r in replies if self.channel.send(*r) is not Sending.SENT]
         if lost:
             self._look_for_outputs()
+            if self._outputs is not None:
+                gone = {identity for identity, _ in lost}
+                self._outputs.doubt(self._hands_of(lambda client: client.identity in gone))
             returned = self.dispatch.undeliverable(lost)
             self.child.log.info("send", "clients are gone", replies=len(lost), returned=returned)
 
@@ -223,20 +228,38 @@ class Station:
         self.child.loop.on_readable(pidfd, partial(self._client_ended, pid))
 
     def _client_ended(self, pid: int) -> None:
+        well = ended_well(pid, self._pidfds[pid])
         self._unwatch(pid)
-        delay_s = DEATH_DELAY_S
+        wait_s, undecided = 0.0, set[str]()
         if self._outputs is not None:
-            hands = [ids for c, ids in self.dispatch.hands() if c.pid == pid and not c.refused]
-            delay_s += self._outputs.doubt({range_id for ids in hands for range_id in ids})
-        self.child.loop.call_later(delay_s, partial(self._client_died, pid))
+            wait_s, undecided = self._judge_files(self._outputs, pid, well)
+        self.child.loop.call_later(
+            DEATH_DELAY_S + wait_s, partial(self._client_died, pid, undecided)
+        )
 
-    def _client_died(self, pid: int) -> None:
+    def _judge_files(
+        self, outputs: OutputWatch, pid: int, well: bool | None
+    ) -> tuple[float, set[str]]:
+        """How long to wait for what an ended client has made; the ranges that only the payload's
+        end decides."""
+        asked_to_end = self._hands_of(lambda client: client.pid == pid and client.refused)
+        hands = self._hands_of(lambda client: client.pid == pid)
+        if well is None:
+            return outputs.doubt(hands - asked_to_end), outputs.await_end(asked_to_end)
+        wait_s = outputs.doubt(hands - asked_to_end if well else hands)
+        return max(wait_s, outputs.expect(asked_to_end)), set()
+
+    def _hands_of(self, concerned: Callable[[Client], bool]) -> set[str]:
+        hands = [ids for client, ids in self.dispatch.hands() if concerned(client)]
+        return {range_id for ids in hands for range_id in ids}
+
+    def _client_died(self, pid: int, undecided: Set[str] = frozenset()) -> None:
         if self.settled is not None:
             return
         self._receive_all()
         self._look_for_outputs()
         self._settle()
-        back = self.dispatch.died(pid, time.time())
+        back = self.dispatch.died(pid, time.time(), undecided)
         self.child.log.info("client", "client ended", pid=pid, returned=len(back))
         if back:
             self._settle()

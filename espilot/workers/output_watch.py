@@ -8,6 +8,8 @@ Rules:
   after writing; it is believed a moment later, and not if the payload was killed meanwhile, or the
   client that had its range: a killed process closes half a file like a whole one. Its names are
   doubted, each until it is seen to be written anew; a range with a doubted name does not count.
+  A client that has heard *no more* may end with its last file just closed: where nobody knows
+  whether it ended well, that is decided by the payload's own end.
 * The directory is scanned when the watch begins, when the kernel lost events and at the end; where
   it cannot be watched, once a second.
 * A file that counts goes the way of a report: looked at, committed, packed. A range whose file is
@@ -32,6 +34,8 @@ RENAMED, CLOSED = "renamed", "closed"
 WHAT = "output directory"
 HOLD_S = 0.2
 """From the closing of a file to believing it: by then a killed payload is known to be dead."""
+NEWS_S = 2 * HOLD_S
+"""From the end of a client to knowing all that it has made."""
 RESCAN_S = 1.0
 """Shortest pause between two scans."""
 SCAN_SHARE = 10
@@ -73,6 +77,7 @@ class OutputWatch:
         self._rescan: Timer | None = None
         self._hinted = False
         self._doubted: dict[str, Stamp | None] = {}
+        self._undecided: dict[str, Stamp | None] = {}
         self._watch: DirectoryWatch | None = None
         try:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -113,17 +118,33 @@ class OutputWatch:
         What it has closed and was not believed yet never counts, unless another one writes it anew.
         """
         self.read()
-        if self._mode == RENAMED:
+        if self._mode == RENAMED or not ids:
             return 0.0
-        names = {name for range_id in ids for name in self._names_of(range_id)}
-        self._doubted.update((name, self._stamp_of(name)) for name in names)
-        self._held = [each for each in self._held if each[1] not in names]
-        return 2 * HOLD_S
+        self._set_aside(ids, self._doubted)
+        return self.expect(ids)
+
+    def expect(self, ids: Set[str]) -> float:
+        """Whoever had these ranges has ended well; returns how long its last files may take."""
+        return NEWS_S if ids and self._mode == CLOSED else 0.0
+
+    def await_end(self, ids: Set[str]) -> set[str]:
+        """Whoever had these ranges has ended, well or not; says which have a file already.
+
+        Those count if the payload ends well, or if another one writes them anew.
+        """
+        self.read()
+        if self._mode == RENAMED:
+            return set()
+        begun = {each for each in ids if any(map(self._stamp_of, self._names_of(each)))}
+        self._set_aside(begun, self._undecided)
+        return begun
 
     def finish(self, *, killed: bool) -> None:
         """The payload has ended: take what is left; `killed`: not by itself and well."""
         self.read()
         self._held.clear()
+        if not killed:
+            self._undecided.clear()
         if self._mode == RENAMED or not killed:
             self._scan()
 
@@ -136,14 +157,21 @@ class OutputWatch:
 
     def _trust(self, names: Iterable[str]) -> None:
         """These were written anew."""
-        if self._doubted:
+        if self._doubted or self._undecided:
             for name in names:
                 self._doubted.pop(name, None)
+                self._undecided.pop(name, None)
 
     def _trust_changed(self) -> None:
         """The same for those whose events nobody has seen."""
-        doubted = self._doubted.items()
-        self._trust([name for name, stamp in doubted if self._stamp_of(name) != stamp])
+        doubted = self._undecided | self._doubted
+        self._trust([n for n, stamp in doubted.items() if self._stamp_of(n) != stamp])
+
+    def _set_aside(self, ids: Set[str], doubted: dict[str, Stamp | None]) -> None:
+        """Believe nothing of these ranges for now."""
+        names = {name for range_id in ids for name in self._names_of(range_id)}
+        doubted.update((name, self._stamp_of(name)) for name in names)
+        self._held = [each for each in self._held if each[1] not in names]
 
     def _unwatch(self) -> None:
         if self._watch is not None:
@@ -224,8 +252,7 @@ class OutputWatch:
         for range_id, name in ids.items():
             all_names = self._names_of(range_id)
             paths = tuple(f"{self._directory}/{each}" for each in all_names)
-            doubted = not self._doubted.keys().isdisjoint(all_names)
-            if doubted or not all(map(self._is_there, paths)):
+            if self._is_doubted(all_names) or not all(map(self._is_there, paths)):
                 continue
             if any(map(is_being_written, paths)):
                 written.append(name)
@@ -261,6 +288,9 @@ class OutputWatch:
         except OSError:
             return None
         return seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+    def _is_doubted(self, names: Iterable[str]) -> bool:
+        return any(name in self._doubted or name in self._undecided for name in names)
 
     def _is_there(self, path: str) -> bool:
         """Whether there is something; what is empty and was not renamed may be opened again."""
