@@ -32,6 +32,7 @@ from espilot.check.places import Looker
 from espilot.check.replies import Replies
 from espilot.check.wishes import Result, Wishes
 from espilot.config import Settings
+from espilot.errors import LocalError
 from espilot.supervisor.payload import PayloadProcess
 from espilot.wire import payload_native as native
 from espilot.wire.payload import Hello
@@ -196,7 +197,11 @@ class Session:
     def _watch(self, pid: int) -> None:
         if pid in self._pidfds:
             return
-        pidfd = pidfd_open(pid)
+        try:
+            pidfd = pidfd_open(pid)
+        except LocalError:
+            # What it holds is lost at the end of the case.
+            return
         if pidfd is None:
             self._loop.call_later(DEATH_DELAY_S, partial(self._client_died, pid))
             return

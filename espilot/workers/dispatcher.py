@@ -17,6 +17,7 @@ from espilot.adapters.process import pidfd_open
 from espilot.adapters.story import Story
 from espilot.config import Settings
 from espilot.core.clients import Client, Reply
+from espilot.errors import LocalError
 from espilot.logs import Log
 from espilot.model import RangeState
 from espilot.pipeline.dispatch import Dispatch
@@ -91,6 +92,7 @@ class Station:
         self.channel = open_channel(child, serve)
         self._hang_watch = HangWatch(settings.payload, self.dispatch, child.send)
         self._pidfds: dict[int, int] = {}
+        self._unwatched: set[int] = set()
         self._complaints = 0
         self._settling: Timer | None = None
         self._ended = self._handed_out = 0
@@ -219,7 +221,12 @@ class Station:
     def _watch(self, pid: int) -> None:
         if pid in self._pidfds:
             return
-        pidfd = pidfd_open(pid)
+        try:
+            pidfd = pidfd_open(pid)
+        except LocalError as error:
+            # Its ranges come back when the payload has ended.
+            self._complain_once(pid, str(error))
+            return
         if pidfd is None:
             self.child.loop.call_later(DEATH_DELAY_S, partial(self._client_died, pid))
             return
@@ -273,6 +280,11 @@ class Station:
         pidfd = self._pidfds.pop(pid)
         self.child.loop.forget(pidfd)
         os.close(pidfd)
+
+    def _complain_once(self, pid: int, text: str) -> None:
+        if pid not in self._unwatched:
+            self._unwatched.add(pid)
+            self.complain(text, "client is not watched")
 
     def complain(self, text: str, what: str = "unusable message") -> None:
         """Log what is unusable, a bounded number of times."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +18,9 @@ from queue_oracle import JOB, make_ranges, range_id
 
 from espilot.adapters.loop import Loop
 from espilot.adapters.story import Story
+from espilot.check import session
 from espilot.config import PayloadConfig, Settings, TaskConfig
+from espilot.errors import LocalError
 from espilot.model import RangeState
 from espilot.queue.store import Queue
 from espilot.wire.messages import Serve, Settled
@@ -173,6 +178,48 @@ def make(tmp_path: Path) -> Iterator[Callable[..., House]]:
     yield build
     for house in houses:
         house.close()
+
+
+# -- clients that cannot be watched -----------------------------------------------------------
+
+
+def test_a_client_that_cannot_be_watched_is_served(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor for it the client is served all the same; that is said once, and what it
+    holds comes back at the payload's end."""
+
+    def refuse(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    house = make()
+    house.put(2)
+    house.serve()
+    client = house.start()
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    house.tell(client, "ask()")
+    house.turn_until(lambda: house.state(1) is RangeState.SENT)
+    house.station._watch(client.pid)
+    house.station._watch(client.pid)
+    (warning,) = house.log.warnings
+    assert "client is not watched" in warning and "Too many open files" in warning
+    client.kill()
+    house.settle("crash")
+    assert house.state(1) is RangeState.READY
+
+
+def test_a_client_in_another_pid_namespace_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`espilot check-payload` goes on without a watch as well."""
+
+    def refuse(pid: int) -> int:
+        raise LocalError("cannot watch")
+
+    monkeypatch.setattr(session, "pidfd_open", refuse)
+    watching = SimpleNamespace(_pidfds={})
+    session.Session._watch(watching, 4711)  # type: ignore[arg-type]
+    assert watching._pidfds == {}
 
 
 # -- files of clients that end ----------------------------------------------------------------
