@@ -75,7 +75,7 @@ class Station:
         self.child = child
         self.epoch = serve.epoch
         self.settled: Settled | None = None
-        self.crashed = self.killed = False
+        self.crashed = self.killed = self._closed = False
         context, settings = child.context, child.settings
         inspector = OutputInspector(
             context.workdir, context.private, settings.payload.output_limit_bytes
@@ -168,6 +168,8 @@ class Station:
 
     def drain(self) -> None:
         """The payload is reaped: when the channel is silent, its sent ranges become ready."""
+        if self._closed:
+            return
         self._receive_all()
         if self._outputs is not None and self.settled is None:
             self._outputs.finish(killed=self.killed)
@@ -184,7 +186,11 @@ class Station:
         self.child.send(self.settled)
 
     def close(self) -> None:
-        """Close the channel and forget its clients."""
+        """Close the channel and forget its clients; harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._cancel_settling()
         self.child.loop.forget(self.channel.socket)
         for pid in list(self._pidfds):
             self._unwatch(pid)
@@ -192,10 +198,13 @@ class Station:
             self._outputs.close()
         self.channel.close()
 
-    def _settle(self) -> None:
+    def _cancel_settling(self) -> None:
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
+
+    def _settle(self) -> None:
+        self._cancel_settling()
         replies, complaints = self.dispatch.settle(time.time())
         self._send(replies)
         for complaint in complaints:
@@ -261,7 +270,7 @@ class Station:
         return {range_id for ids in hands for range_id in ids}
 
     def _client_died(self, pid: int, undecided: Set[str] = frozenset()) -> None:
-        if self.settled is not None:
+        if self._closed or self.settled is not None:
             return
         self._receive_all()
         self._look_for_outputs()
@@ -368,6 +377,7 @@ class Dispatcher:
         """Close the channel, if one is open."""
         if self.station is not None:
             self.station.close()
+            self.station = None
 
 
 def serve(child: Child) -> None:

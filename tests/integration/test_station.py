@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from espilot.config import PayloadConfig, Settings, TaskConfig
 from espilot.errors import LocalError
 from espilot.model import RangeState
 from espilot.queue.store import Queue
+from espilot.wire import payload_native as native
 from espilot.wire.messages import Serve, Settled
 from espilot.workers import dispatcher as module
 from espilot.workers.context import Context
@@ -178,6 +180,43 @@ def make(tmp_path: Path) -> Iterator[Callable[..., House]]:
     yield build
     for house in houses:
         house.close()
+
+
+# -- a station that is closed -----------------------------------------------------------------
+
+
+def test_nothing_is_done_on_a_closed_channel(make: Callable[..., House]) -> None:
+    """What was due when the epoch was over, the commit of what was read, a client's death and the
+    drain, does not touch the channel any more."""
+    house = make()
+    house.put(1)
+    house.serve()
+    client = house.start()
+    house.tell(client, "ask()")
+    house.turn_until(lambda: house.state(1) is RangeState.SENT)
+    closed = house.station
+    house.tell(client, f"socket.send({native.failed('unknown', 1, 'x')!r})", "print('sent')")
+    house.turn_until(lambda: closed._settling is not None)
+    house.serve("settle")
+    assert closed.settled is None
+    house.loop.call_later(0.0, partial(closed._client_died, client.pid))
+    closed._settling = house.loop.call_later(0.0, closed._settle)
+    house.serve(epoch=2)
+    house.turn_for(3 * module.SILENCE_S)
+    assert house.station.epoch == 2 and closed.channel.socket.closed
+    assert not any(isinstance(each, Settled) for each in house.told)
+
+
+def test_who_is_closed_serves_nobody(make: Callable[..., House]) -> None:
+    """Closing twice, and a bell that rings after it, do nothing."""
+    house = make()
+    house.put(1)
+    house.serve()
+    station = house.station
+    house.dispatcher.close()
+    station.close()
+    house.dispatcher.look()
+    assert house.dispatcher.station is None
 
 
 # -- clients that cannot be watched -----------------------------------------------------------
