@@ -93,7 +93,7 @@ def judge_dialect(result: Result, wishes: Wishes, ledger: Ledger, *, pinged: boo
     other = ledger.dialects - {wishes.dialect}
     if wishes.dialect != "auto" and other:
         result.findings.add("wrong-dialect", f"a client speaks the {other.pop()} dialect")
-    if pinged and not any(PING_SEQ in peer.pongs for peer in ledger.peers.values()):
+    if pinged and not any(PING_SEQ in peer.pongs for peer in ledger.everyone):
         result.findings.add("no-pong", f"no pong for ping {PING_SEQ}")
 
 

@@ -65,10 +65,16 @@ class Ledger:
         self.holders: dict[str, Peer] = {}
         self.outputs: dict[str, Output] = {}
         self.messages = self.requests = self.handed_out = self.finished = self.failed = 0
+        self._replaced: list[Peer] = []
         self._ended: set[str] = set()
         self._writers: dict[str, str] = {}
         self._look = look
         self._tolerant = tolerant
+
+    @property
+    def everyone(self) -> list[Peer]:
+        """All clients, also those whose name another process has taken over."""
+        return [*self.peers.values(), *self._replaced]
 
     @property
     def outcomes(self) -> int:
@@ -78,18 +84,20 @@ class Ledger:
     @property
     def refused(self) -> bool:
         """Whether some client heard that there are no more."""
-        return any(peer.refused for peer in self.peers.values())
+        return any(peer.refused for peer in self.everyone)
 
     @property
     def dialects(self) -> set[str]:
         """The dialects that were spoken."""
-        return {"native" if peer.native else "text" for peer in self.peers.values()}
+        return {"native" if peer.native else "text" for peer in self.everyone}
 
     def hear(self, identity: bytes, message: bytes, pid: int | None) -> tuple[Peer, object]:
         """Take one message in; returns who said it, and what (None when it cannot be read)."""
         self.messages += 1
         peer = self.peers.get(identity)
         if peer is None or (pid is not None and pid != peer.pid):
+            if peer is not None:
+                self._replaced.append(peer)
             peer = self.peers[identity] = Peer(identity, pid, native.is_native(message))
         if len(message) > MAX_MESSAGE_BYTES:
             self.findings.add("oversize", f"a message of {len(message)} bytes")
@@ -115,14 +123,14 @@ class Ledger:
 
     def left(self, pid: int) -> None:
         """A client's process has ended, and all that it said was heard."""
-        for peer in self.peers.values():
+        for peer in self.everyone:
             if peer.pid == pid:
                 self._lose(peer, f"client (process {pid}) ended")
                 peer.asked, peer.gone = 0, True
 
     def close(self) -> None:
         """The payload has ended."""
-        for peer in self.peers.values():
+        for peer in self.everyone:
             self._lose(peer, "the payload ended")
 
     def _lose(self, peer: Peer, why: str) -> None:

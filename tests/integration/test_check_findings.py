@@ -151,6 +151,30 @@ def test_other_dialect_is_named(check: Check) -> None:
     assert check(source, dialect="native") == {"wrong-dialect"}
 
 
+TAKEN_OVER = """
+def connect():
+    global socket
+    socket = zmq.Context().socket(zmq.DEALER)
+    socket.identity = b"worker"
+    socket.connect("ipc:///tmp/zmq_" + os.environ["PILOT_EVENTRANGECHANNEL"])
+
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+connect()
+if not child:
+    ask()
+    os._exit(0)
+while each := ask():
+    report(write(each), each)
+"""
+
+
+def test_range_of_a_client_that_is_replaced_is_missed(check: Check) -> None:
+    """A worker that ends with a range in hand and is started again under its name is found out."""
+    assert check(TEXT + TAKEN_OVER, timeout_s=20.0) == {"range-unreported"}
+
+
 def test_failing_odd_ranges_is_no_fault(check: Check) -> None:
     """Where a range may not exist, a failure with a reason is fine."""
     source = TEXT + (

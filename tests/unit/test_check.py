@@ -101,6 +101,37 @@ def test_ended_client_loses_what_it_held() -> None:
     assert made.findings.all()[0].count == 1
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+def test_replaced_client_loses_what_it_held(noticed: bool) -> None:
+    """A process that takes a name over does not cover what the one before had in hand."""
+    made = ledger()
+    made.hear(ME, text.READY, 8)
+    assert made.findings.codes() == set()
+    if noticed:
+        made.left(7)
+        assert made.findings.codes() == {"range-unreported"}
+    made.close()
+    assert [(each.code, each.count) for each in made.findings.all()] == [("range-unreported", 1)]
+
+
+def test_replaced_client_may_be_spoken_for() -> None:
+    """Its successor may report the range, as any client may."""
+    made = ledger()
+    made.hear(ME, text.finished(["/w/a"], FIRST, 1, 1), 8)
+    made.left(7)
+    made.close()
+    assert (made.findings.codes(), made.finished) == (set(), 1)
+
+
+def test_refusal_is_known_after_a_replacement() -> None:
+    """Who heard that there are no more has heard it, whoever has its name now."""
+    made = ledger()
+    peer, _ = made.hear(ME, text.finished(["/w/a"], FIRST, 1, 1), None)
+    made.refuse(peer)
+    made.hear(ME, text.READY, 8)
+    assert made.refused and made.dialects == {"text"}
+
+
 def test_native_account() -> None:
     """Hello gives the slots, and a request beyond them is a flood."""
     made = Ledger(Findings(), look, tolerant=False)
