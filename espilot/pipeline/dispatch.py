@@ -219,7 +219,8 @@ class Dispatch:
                 round_.outcomes.append((client, self._look(said)))  # type: ignore[arg-type]
             elif kind is Ready:
                 round_.asked = True
-                self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
+                if client.key in self._by_key:
+                    self._assignment.ask(client.key, said.n)  # type: ignore[union-attr]
             else:
                 self._read_other(round_, client, said)
         except MessageError as error:
@@ -359,6 +360,8 @@ class Dispatch:
                 reply = self._written.pop(event_range.id, None) or text.range_reply(event_range)
                 round_.replies.append((client.identity, reply))
             except MessageError as error:
+                # In nobody's hand: whatever becomes of the client, it fails with its reason.
+                self._assignment.end(event_range.id)
                 failure = FailedRange(event_range.id, False, OUTPUT_CODE, str(error)[:500])
                 unwritable.append((key, failure))
         self.tally.handed_out += len(given)
@@ -374,9 +377,9 @@ class Dispatch:
             for key, failure in unwritable:
                 moves.fail(failure, epoch=self.epoch, now=now)
                 round_.garbage.append(failure.diag)
-                self._assignment.end(failure.id)
-                self._assignment.ask(key)
-            return self._hand_out(moves, now)
+                if key in self._by_key:
+                    self._assignment.ask(key)
+            return self._hand_out(moves, now) if self.mode == "serve" else ([], False)
 
     def _refuse(self, round_: Round) -> None:
         for key, asked in self._assignment.refuse_all().items():

@@ -666,6 +666,63 @@ def test_unwritable_ahead(queue: CountingQueue) -> None:
     assert queue.counts().failed == 1
 
 
+def unwritable_ahead(queue: CountingQueue) -> tuple[Dispatch, list[Reply]]:
+    """A dispatcher that has just read B's two requests, the first of them answered by a range that
+    cannot be written; and the replies so far."""
+    bad = make_range(2)._replace(lfn="a,b")
+    put(queue, make_range(1), bad, make_range(3), make_range(4))
+    dispatch = dispatch_of(queue, most_ahead=4)
+    handle(dispatch, [(A, text.READY, None)], 1.0)
+    handle(dispatch, [(A, finished(1), None)], 1.001)
+    replies = dispatch.read([(NAMED, text.READY, 100), (NAMED, text.READY, None)])
+    assert ids_of(replies, NAMED) == [range_id(3)]
+    return dispatch, replies
+
+
+@pytest.mark.parametrize("how", ["undeliverable", "died", "taken over"])
+@pytest.mark.parametrize("phase", ["running", "exhausted"])
+def test_unwritable_range_of_a_client_that_is_gone(
+    queue: CountingQueue, how: str, phase: str
+) -> None:
+    """Its client is gone before the commit: the range fails with its reason, is not ready again,
+    and nobody is asked for."""
+    dispatch, replies = unwritable_ahead(queue)
+    if phase == "exhausted":
+        exhaust(queue)
+    if how == "undeliverable":
+        assert dispatch.undeliverable(replies) == 1
+    elif how == "died":
+        assert dispatch.died(100, 1.0) == [range_id(3)]
+    else:
+        dispatch.read([(NAMED, text.finished(("/w/o",), "unknown", 1, 1), 200)])
+    dispatch.settle(1.002)
+    (failure,) = queue.failures()
+    assert failure.id == range_id(2) and "LFN" in failure.diag
+    assert dispatch.waiting == 0
+    dispatch.release_ahead()
+    assert {range_id(3), range_id(4)} == {each.id for each in queue.ready()}
+
+
+@pytest.mark.parametrize("mode", ["no-more", "outcomes"])
+def test_no_other_range_in_place_of_an_unwritable_one(queue: CountingQueue, mode: str) -> None:
+    """When meanwhile nothing is handed out any more, who got an unwritable range gets no other."""
+    dispatch, _ = unwritable_ahead(queue)
+    dispatch.mode = mode
+    dispatch.release_ahead()
+    replies, _ = dispatch.settle(1.002)
+    assert replies == ([(NAMED, text.NO_MORE)] if mode == "no-more" else [])
+    assert [each.id for each in queue.failures()] == [range_id(2)]
+
+
+def test_a_request_of_a_client_that_is_gone(queue: CountingQueue) -> None:
+    """A request that was read late, after its client's name was taken over, asks for nothing."""
+    put(queue, make_range(1))
+    dispatch = dispatch_of(queue)
+    batch = [(NAMED, text.READY + b"\n", 100), (NAMED, finished(9), 200)]
+    assert handle(dispatch, batch, 1.0)[0] == []
+    assert (dispatch.waiting, queue.counts().ready) == (0, 1)
+
+
 def test_settle_epoch(queue: CountingQueue) -> None:
     """At the end of an epoch all that is still sent in it is ready again."""
     put(queue, *make_ranges(1, 3))
