@@ -13,7 +13,11 @@ import pytest
 import zmq
 from abandoned import clean_up
 from belongings import Belongings, belongings, leaks
+from hypothesis import HealthCheck, settings
 
+# How long an example takes says more of the machine's other work than of us.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 HERE = Path(__file__).resolve().parent
 BEFORE = pytest.StashKey[Belongings]()
 FOLDERS = ("faults", "acceptance", "storage", "systemd", "integration", "contract", "unit")
