@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+MAX_NO_MORE = 64
+"""Requests of one client that get a *no more* each; a flood need not be answered in full."""
+
 
 class Assignment:
     """The requests that wait and the ranges in hand, by client key."""

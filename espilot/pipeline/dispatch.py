@@ -9,6 +9,7 @@ Rules:
 * What is in hand at a crash becomes suspect: it is handed out last, alone, and at a second crash
   it fails.
 * A bad message is counted and answered where the dialect has an answer; it never harms another.
+  The range whose outcome it was to report fails with the reason.
 """
 
 from __future__ import annotations
@@ -16,25 +17,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Set
 
 from espilot.core.ahead import Ahead
-from espilot.core.assignment import Assignment
+from espilot.core.assignment import MAX_NO_MORE, Assignment
 from espilot.core.clients import NOBODY, Client, Done, Message, Reply, Round, Tally
 from espilot.core.news import News, Tell, say_nothing
+from espilot.core.range_failures import died_again, not_writable, report_refused
 from espilot.errors import MessageError, OutputError
 from espilot.model import EventRange, FailedRange
 from espilot.ports import Moves, OutputTaker, RangeQueue
 from espilot.wire import payload_native as native
 from espilot.wire import payload_text as text
 from espilot.wire.payload import Failed, Finished, Hello, Ping, Ready, shortened
+from espilot.wire.payload_refusal import about_of
 from espilot.wire.payload_text_ahead import write_ahead
 
 EXHAUSTED_PHASES = frozenset({"exhausted", "settling", "ending"})
 """Phases of the job in which the server has no more ranges for it."""
-CRASH_CODE = 1227
-"""Pilot error code of a range with which the payload died twice."""
-OUTPUT_CODE = 1303
-"""Pilot error code of an output that cannot be taken (file operation failed)."""
-MAX_NO_MORE = 64
-"""Requests of one client that get a *no more* each; a flood need not be answered in full."""
 
 
 class Dispatch:
@@ -179,8 +176,7 @@ class Dispatch:
         with self.queue.moves() as moves:
             crashes = moves.crashes(ids[0], epoch=self.epoch) if crashed and len(ids) == 1 else 0
             if crashes:
-                diag = f"the payload died {crashes + 1} times while it had this range in hand"
-                failure = FailedRange(ids[0], False, CRASH_CODE, diag)
+                failure = died_again(ids[0], crashes + 1)
                 moves.fail(failure, epoch=self.epoch, now=now)
                 self._news.failed(failure)
             else:
@@ -227,7 +223,15 @@ class Dispatch:
             self.tally.garbage += 1
             round_.garbage.append(str(error))
             if client.native:
-                round_.replies.append((client.identity, native.error(str(error), "message")))
+                self._refuse_message(round_, client, message, str(error))
+
+    def _refuse_message(self, round_: Round, client: Client, message: bytes, why: str) -> None:
+        about, is_range = about_of(message)
+        round_.replies.append((client.identity, native.error(why, about)))
+        if is_range:
+            # Told as an error, not as an outcome that is recorded; but it will get no other one.
+            self._assignment.end(about)
+            round_.outcomes.append((NOBODY, report_refused(about, why)))
 
     def _read_other(self, round_: Round, client: Client, said: object) -> None:
         if isinstance(said, Failed):
@@ -362,8 +366,7 @@ class Dispatch:
             except MessageError as error:
                 # In nobody's hand: whatever becomes of the client, it fails with its reason.
                 self._assignment.end(event_range.id)
-                failure = FailedRange(event_range.id, False, OUTPUT_CODE, str(error)[:500])
-                unwritable.append((key, failure))
+                unwritable.append((key, not_writable(event_range.id, error)))
         self.tally.handed_out += len(given)
         for identity, bunch in bunches.items():
             round_.replies.append((identity, native.ranges(bunch)))

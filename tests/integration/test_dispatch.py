@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from queue_oracle import JOB, check_queue, make_range, make_ranges, number_of, range_id
 
+from espilot.core.assignment import MAX_NO_MORE
 from espilot.core.clients import Message, Reply
 from espilot.errors import OutputError
 from espilot.model import EventRange, Output, RangeState
-from espilot.pipeline.dispatch import MAX_NO_MORE, Dispatch
+from espilot.pipeline.dispatch import Dispatch
 from espilot.queue.moves import Moves
 from espilot.queue.store import Queue
 from espilot.wire import payload_native as native
@@ -385,6 +387,64 @@ def test_native_garbage_is_answered(queue: CountingQueue, message: bytes) -> Non
     """A native client that cannot be understood hears `error`."""
     (answer,) = heard(say(dispatch_of(queue), (A, message)))
     assert isinstance(answer, PeerError)
+
+
+@pytest.mark.parametrize(
+    ("fields", "about"),
+    [
+        ({"t": "hello", "v": 2, "pid": 1}, "hello"),
+        ({"t": "hello", "slots": 2**40}, "hello"),
+        ({"t": "ready", "n": 0}, "ready"),
+        ({"t": "ready", "n": "many"}, "ready"),
+        ({"t": "progress", "id": range_id(1), "event": -1}, "progress"),
+        ({"t": "done", "outputs": ["/w/o"]}, "done"),
+        ({"t": "failed", "id": "\n"}, "failed"),
+        ({"t": "dance\n" * 50}, "dance " * 12 + "dance..."),
+        ({"t": ""}, "message"),
+        ({"t": 7}, "message"),
+        ({"v": 1}, "message"),
+    ],
+)
+def test_a_refused_message_is_named(
+    queue: CountingQueue, fields: dict[str, object], about: str
+) -> None:
+    """`error` says which message could not be used: a client that waits for the answer to its
+    `hello` or `ready` must know that none will come. Ranges in hand stay there."""
+    put(queue, make_range(1))
+    dispatch = dispatch_of(queue)
+    say(dispatch, (A, native.ready(1)))
+    (answer,) = heard(say(dispatch, (A, msgpack.packb(fields))))
+    assert isinstance(answer, PeerError)
+    assert (answer.about, dispatch.tally.garbage) == (about, 1)
+    assert len(answer.about) <= 80 and answer.diag
+    assert queue.counts().sent == 1
+
+
+@pytest.mark.parametrize("kind", ["done", "failed"])
+def test_a_refused_report_fails_its_range(queue: CountingQueue, kind: str) -> None:
+    """An outcome that cannot be used is the last word about its range: it fails with the reason
+    and leaves its client's hand; the client hears of the error, and no `ack`."""
+    put(queue, *make_ranges(1, 2))
+    dispatch = dispatch_of(queue, max_held=1)
+    say(dispatch, (A, native.ready(2)))
+    bad = {"t": kind, "id": range_id(1), "outputs": "/w/out", "code": -1}
+    answer, ranges = heard(say(dispatch, (A, msgpack.packb(bad))))
+    assert isinstance(answer, PeerError) and answer.about == range_id(1)
+    assert isinstance(ranges, Ranges) and ranges.ranges[0].id == range_id(2)
+    (failure,) = queue.failures()
+    assert (failure.id, failure.fatal, failure.code) == (range_id(1), False, 1220)
+    assert "cannot be used" in failure.diag and len(failure.diag) <= 500
+    assert queue.ids(RangeState.SENT) == [range_id(2)]
+
+
+def test_a_refused_report_of_a_range_that_is_not_sent(queue: CountingQueue) -> None:
+    """It changes nothing."""
+    put(queue, make_range(1))
+    dispatch = dispatch_of(queue)
+    bad = msgpack.packb({"t": "done", "id": range_id(1), "outputs": []})
+    (answer,) = heard(say(dispatch, (A, bad)))
+    assert isinstance(answer, PeerError) and answer.about == range_id(1)
+    assert (queue.counts().ready, dispatch.tally.ignored) == (1, 1)
 
 
 @settings(max_examples=150, deadline=None)
