@@ -244,11 +244,11 @@ class Station:
         self.child.loop.on_readable(pidfd, partial(self._client_ended, pid))
 
     def _client_ended(self, pid: int) -> None:
-        well = ended_well(pid, self._pidfds[pid])
-        self._unwatch(pid)
         wait_s, undecided = 0.0, set[str]()
         if self._outputs is not None:
+            well = ended_well(pid, self._pidfds[pid])
             wait_s, undecided = self._judge_files(self._outputs, pid, well)
+        self._unwatch(pid)
         self.child.loop.call_later(
             DEATH_DELAY_S + wait_s, partial(self._client_died, pid, undecided)
         )
