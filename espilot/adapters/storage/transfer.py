@@ -13,7 +13,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -247,22 +248,54 @@ def receive(
     _require_room(target, size_bytes)
     temporary = target.with_name(f".{target.name}.part")
     try:
-        with temporary.open("wb+") as file:
-            found = _receive_into(file, open_from, size_bytes, watch)
-            require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="came")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with _local(target):
+            # Unbuffered: what was not written is known at once.
+            with temporary.open("wb", buffering=0) as file:
+                found = _receive_into(file, target, open_from, size_bytes, watch)
+                require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="came")
+                os.fsync(file.fileno())
+                _require_all_written(file, size_bytes, target)
+            temporary.replace(target)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _local(target: Path) -> Iterator[None]:
+    """Tell an error of this disk as one of this node, never as one of the storage."""
+    try:
+        yield
     except OSError as error:
         raise LocalError(
             f"cannot write {target}: {error.strerror}; choose another directory or free space"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _require_all_written(file: FileIO, size_bytes: int, target: Path) -> None:
+    """Require that the disk has as many bytes as came."""
+    found = os.fstat(file.fileno()).st_size
+    if found != size_bytes:
+        raise LocalError(
+            f"cannot write {target}: {found} bytes are on the disk instead of {size_bytes}; "
+            "look at that file system"
+        )
+
+
+def _write(file: FileIO, piece: bytes, target: Path) -> None:
+    """Write all of it, or raise `LocalError` through whatever stands around."""
+    view = memoryview(piece)
+    with _local(target):
+        while view:
+            view = view[file.write(view) :]
 
 
 def _receive_into(
-    file: BinaryIO, open_from: Callable[[int], Opened], size_bytes: int, watch: Watch
+    file: FileIO,
+    target: Path,
+    open_from: Callable[[int], Opened],
+    size_bytes: int,
+    watch: Watch,
 ) -> tuple[int, str]:
     """Write the bytes; after a break open again where it was, as long as that helps."""
     sink, breaks = Summing(), 0
@@ -272,12 +305,13 @@ def _receive_into(
             with open_from(before) as (start, pieces):
                 if start != before:
                     sink, before = Summing(), 0
-                    file.seek(0)
-                    file.truncate()
+                    with _local(target):
+                        file.seek(0)
+                        file.truncate()
                 for piece in pieces:
                     watch.note(len(piece))
+                    _write(file, piece, target)
                     sink.add(piece)
-                    file.write(piece)
                     if sink.size_bytes > size_bytes:
                         return sink.found
             if sink.size_bytes == size_bytes:
