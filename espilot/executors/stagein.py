@@ -30,6 +30,8 @@ NO_SPACE, STAGEIN_FAILED, MISSING = 1098, 1099, 1103
 MD5_DIFFERS, ADLER_DIFFERS = 1145, 1171
 _CHUNK_BYTES = 2**20
 
+_Error = StorageError | InputError | LocalError
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -74,18 +76,18 @@ class StageIn:
     def _fetch(self, wanted: JobInput) -> Failure | None:
         if self._is_there(wanted) or self._took_from_cache(wanted):
             return None
-        error: StorageError | InputError | LocalError | None = None
+        errors: list[_Error] = []
         for storage in self._sources.of(wanted):
             try:
                 self._get(storage, wanted)
             except (StorageError, InputError, LocalError) as failed:
-                error = failed
+                errors.append(failed)
                 self._log.warning("stage-in", "input not fetched", lfn=wanted.lfn, error=failed)
                 continue
             self._log.info("stage-in", "input fetched", lfn=wanted.lfn, storage=storage.url)
             self._keep_in_cache(wanted)
             return None
-        return _failure_of(wanted, error)
+        return _failure_of(wanted, _what_counts(errors, len(self._sources.named(wanted))))
 
     def _took_from_cache(self, wanted: JobInput) -> bool:
         """Whether an earlier job has left it on this machine."""
@@ -173,7 +175,18 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _failure_of(wanted: JobInput, error: StorageError | InputError | LocalError | None) -> Failure:
+def _what_counts(errors: Sequence[_Error], named: int) -> _Error | None:
+    """Of the errors of all storages, the `named` ones first. That an input is not there, or is
+    another, counts only when all of those said so that should have it."""
+    asked = errors[:named] or errors
+    return next((each for each in asked if not _differs(each)), asked[0] if asked else None)
+
+
+def _differs(error: _Error) -> bool:
+    return isinstance(error, StorageDiffers) or (isinstance(error, InputError) and error.corrupt)
+
+
+def _failure_of(wanted: JobInput, error: _Error | None) -> Failure:
     if isinstance(error, InputError):
         return Failure(wanted.lfn, str(error), error.code, error.corrupt)
     if isinstance(error, StorageDiffers):

@@ -32,9 +32,13 @@ class Sources:
         local = self.local.get(wanted.lfn)
         if local is not None:
             return [PosixStorage(local.parent, 0)]
+        return list(dict.fromkeys([*self.named(wanted), *self.storages.values()]))
+
+    def named(self, wanted: JobInput) -> list[Storage]:
+        """Those where the job says that the input is."""
         named = [s for name, s in self.storages.items() if name == wanted.endpoint]
         numbered = [s for s in self.storages.values() if s.storage_id == wanted.storage_id]
-        return list(dict.fromkeys([*named, *numbered, *self.storages.values()]))
+        return list(dict.fromkeys([*named, *numbered]))
 
     def address_of(self, wanted: JobInput) -> str:
         """A path or URL at which a payload can read the input itself."""
