@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ from espilot.adapters import cgroup
 from espilot.adapters.disk import remove_path
 from espilot.adapters.proctree import carriers, kill_until_gone
 from espilot.adapters.state_files import read_object
-from espilot.errors import LocalError, NoDirectoryError, QueueError, UsageError
+from espilot.errors import LocalError, NoDirectoryError, NoSpaceError, QueueError, UsageError
 from espilot.queue.store import refuse_remote
 
 RUNTIME_PREFIX = "espilot-"
@@ -28,7 +29,8 @@ KILL_S = 10.0
 
 
 class StateDir:
-    """Locked for the life of this object; `LocalError` names the pilot that holds it.
+    """Locked for the life of this object; `LocalError` names the pilot that holds it, or what
+    cannot be written.
 
     The sockets of the pilot's processes are in a private directory below `runtime`.
     """
@@ -46,9 +48,11 @@ class StateDir:
             refuse_remote(path)
         except QueueError as error:
             raise LocalError(str(error)) from None
-        self._lock = self._take_lock()
-        self._wait_for_workers()
-        self.runtime = self._make_runtime()
+        try:
+            self._lock = self._take_lock()
+            self.runtime = self._enter()
+        except OSError as error:
+            raise unusable(path, error) from error
 
     def close(self) -> None:
         """Remove the runtime directory and the channel, and let the next pilot in."""
@@ -56,6 +60,15 @@ class StateDir:
         remove_channels(read_record(self.path))
         (self.path / "pilot.json").unlink(missing_ok=True)
         os.close(self._lock)
+
+    def _enter(self) -> Path:
+        """The runtime directory; who cannot enter does not keep the lock."""
+        try:
+            self._wait_for_workers()
+            return self._make_runtime()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def _take_lock(self) -> int:
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -101,6 +114,20 @@ class StateDir:
         except OSError as error:
             raise LocalError(f"cannot make {runtime}: {error.strerror}; choose another") from error
         return runtime
+
+
+def unusable(state: Path, error: OSError) -> LocalError:
+    """What a person is told of a state directory that cannot be written: place and remedy."""
+    place = error.filename or state
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(
+            f"no room in the state directory: {place}; "
+            "free some space, or choose another --state-dir"
+        )
+    return NoDirectoryError(
+        f"cannot use the state directory: {place}: {error.strerror}; "
+        "make it writable, or choose another --state-dir"
+    )
 
 
 def find_state(path: Path) -> Path:
