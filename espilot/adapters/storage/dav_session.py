@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import select
 import threading
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -27,6 +27,18 @@ FOREIGN_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSErr
 CONTINUE_S = 1.0
 """How long a body waits for the server's word; old servers never say one."""
 _HEADER_LINES = 200
+
+
+class _Response(http.client.HTTPResponse):
+    """A response that may come after interim ones, as of a server that is still at work."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_HEADER_LINES):
+            told: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not _is_interim(told[1]):
+                return told
+            _skip_headers(self.fp)
+        raise http.client.HTTPException(f"more than {_HEADER_LINES} interim answers")
 
 
 class _EarlyResponse(http.client.HTTPResponse):
@@ -66,7 +78,7 @@ class _Patient:
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the headers, then wait for the word."""
         self._refused = False
-        self.response_class = http.client.HTTPResponse
+        self.response_class = _Response
         super().endheaders(*args, **kwargs)  # type: ignore[misc]
         if getattr(self, "_expects", False):
             self._expects = False
@@ -83,31 +95,59 @@ class _Patient:
         super().putrequest(*args, **kwargs)  # type: ignore[misc]
 
     def _await_word(self) -> None:
-        if not _is_readable(self.sock, CONTINUE_S):
-            return
-        # Unbuffered, so that not a byte more is taken from the socket than is looked at.
-        with self.sock.makefile("rb", 0) as file:
-            line = file.readline(2**16)
-            words = line.split(None, 2)
-            if len(words) < 2 or not words[1].isdigit():
-                raise http.client.BadStatusLine(repr(line[:60]))
-            if words[1] == b"100":
-                for _ in range(_HEADER_LINES):
-                    if file.readline(2**16) in (b"\r\n", b"\n", b""):
-                        return
+        """Wait for a yes, or so long; keep the first line of anything else."""
+        end = time.monotonic() + CONTINUE_S
+        while (first := _first_byte(self.sock, end - time.monotonic())) is not None:
+            # Unbuffered, so that not a byte more is taken from the socket than is looked at.
+            with self.sock.makefile("rb", 0) as file:
+                line = first + (file.readline(2**16) if first else b"")
+                words = line.split(None, 2)
+                if len(words) < 2 or not words[1].isdigit():
+                    raise http.client.BadStatusLine(repr(line[:60]))
+                code = int(words[1])
+                if code != 100 and not _is_interim(code):
+                    self._refuse(line)
+                    return
+                _skip_headers(file)
+                if code == 100:
+                    return
+
+    def _refuse(self, line: bytes) -> None:
+        """Send no body: the answer has begun."""
         self._refused = True
         if isinstance(self._body, WatchedFile):
             self._body.hold_back()
         self.response_class = partial(_EarlyResponse, first_line=line)
 
 
-def _is_readable(sock: Any, timeout_s: float) -> bool:
-    pending = getattr(sock, "pending", None)
-    if pending is not None and pending():
-        return True
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    return bool(poller.poll(timeout_s * 1000))
+def _first_byte(sock: Any, timeout_s: float) -> bytes | None:
+    """The next byte, b"" at the end; None where none comes in time.
+
+    That something can be read is not enough: it may be of the encryption only.
+    """
+    if timeout_s <= 0:
+        return None
+    before = sock.gettimeout()
+    sock.settimeout(timeout_s)
+    try:
+        first: bytes = sock.recv(1)
+    except TimeoutError:
+        return None
+    finally:
+        sock.settimeout(before)
+    return first
+
+
+def _is_interim(code: int) -> bool:
+    """Whether the answer proper is still to come; 100 is known to `http.client`."""
+    return 102 <= code < 200
+
+
+def _skip_headers(file: Any) -> None:
+    for _ in range(_HEADER_LINES):
+        if file.readline(2**16) in (b"\r\n", b"\n", b""):
+            return
+    raise http.client.HTTPException(f"more than {_HEADER_LINES} headers")
 
 
 class _PatientHTTP(_Patient, HTTPConnection):
