@@ -62,13 +62,16 @@ def sources_of(context: Context, job: Job, inputs: Sequence[JobInput]) -> Source
 
 
 def local_files(context: Context, inputs: Sequence[JobInput]) -> dict[str, Path]:
-    """Inputs on this machine, by LFN: those that the settings name, or beside the job file."""
+    """Inputs on this machine, by LFN: those that the settings name, or beside the job file.
+
+    Links stay links: what a link leads to may have another name than the input.
+    """
     paths = [split_input(text)[0] for text in context.settings.task.inputs]
     named = {Path(path).name: context.jobdir / path for path in paths}
     beside = {each.lfn: context.jobdir / each.lfn for each in inputs}
     wanted = {each.lfn for each in inputs}
     found = {lfn: path for lfn, path in (beside | named).items() if lfn in wanted}
-    return {lfn: path.resolve() for lfn, path in found.items() if path.is_file()}
+    return {lfn: path.absolute() for lfn, path in found.items() if path.is_file()}
 
 
 def is_direct(context: Context, job: Job) -> bool:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from espilot.config import Settings
 from espilot.core.retry import Backoff
 from espilot.errors import LocalError, StorageDiffers, StorageFatal, StorageRetryable
 from espilot.executors.stagein import ADLER_DIFFERS, STAGEIN_FAILED, Failure, StageIn
 from espilot.logs import open_log
 from espilot.ports import Storage
+from espilot.task_section import TaskConfig
 from espilot.wire.jobfiles import JobInput
-from espilot.workers.inputs import Sources
+from espilot.workers.context import Context
+from espilot.workers.inputs import Sources, local_files
 
 DATA = b"what an event has become\n" * 40
 ADLER32 = f"{zlib.adler32(DATA):08x}"
@@ -42,11 +45,12 @@ def stage_in(
     *,
     pause: Callable[[float], bool] = lambda _: False,
     max_s: float = 0.0,
+    local: Mapping[str, Path] | None = None,
 ) -> StageIn:
     """One that tries twice."""
     directory.mkdir(exist_ok=True)
     return StageIn(
-        Sources(storages, {}),
+        Sources(storages, local or {}),
         directory,
         Backoff(0.0, max_s, attempts=2),
         parallel=1,
@@ -91,3 +95,23 @@ def test_without_a_named_storage_all_must_lack_it(
     nowhere = JobInput("a.tar", True, len(DATA), ADLER32)
     failure = failure_with(tmp_path, StorageDiffers("not there"), second, wanted=nowhere)
     assert failure.corrupt is corrupt
+
+
+@pytest.mark.parametrize("inputs", [(), ("near/in.root",)])
+def test_input_that_is_a_link_is_itself(tmp_path: Path, inputs: tuple[str, ...]) -> None:
+    """A link gives what it leads to, not a file of its own name beside that."""
+    near, far = tmp_path / "job" / "near", tmp_path / "far"
+    near.mkdir(parents=True)
+    far.mkdir()
+    (far / "blob-8812").write_bytes(DATA)
+    (far / "in.root").write_bytes(b"of somebody else")
+    link = near / "in.root" if inputs else tmp_path / "job" / "in.root"
+    link.symlink_to(far / "blob-8812")
+    settings = Settings(task=TaskConfig(inputs=inputs))
+    context = Context(tmp_path, tmp_path, tmp_path, "", settings, jobdir=tmp_path / "job")
+    wanted = [JobInput("in.root")]
+    local = local_files(context, wanted)
+    getter = stage_in(tmp_path / "in", {}, local=local)
+    assert getter.fetch(wanted) == []
+    assert (tmp_path / "in" / "in.root").read_bytes() == DATA
+    assert Path(Sources({}, local).address_of(wanted[0])).read_bytes() == DATA
