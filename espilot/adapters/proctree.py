@@ -322,11 +322,12 @@ def wait_gone(
         left = _wait_batch(batch, deadline, wake_fds)
         if left:
             rest = processes[first + _PIDFDS_AT_ONCE :]
-            return (*left, *(process for process in rest if _is_same(process)))
+            return (*left, *(process for process in rest if is_same(process)))
     return ()
 
 
-def _is_same(process: Process) -> bool:
+def is_same(process: Process) -> bool:
+    """Whether the process lives, and its number is not another one's by now."""
     now = look_up(process.pid)
     return now is not None and now.alive and now.identity == process.identity
 
@@ -377,7 +378,7 @@ def kill_until_gone(
     seen: set[tuple[int, int]] = set()
     while found := find():
         if (left_s := deadline - time.monotonic()) <= 0:
-            return len(seen), tuple(process for process in found if _is_same(process))
+            return len(seen), tuple(process for process in found if is_same(process))
         new = [process for process in found if process.identity not in seen]
         seen.update(process.identity for process in new)
         if new:

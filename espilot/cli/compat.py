@@ -108,8 +108,15 @@ class Pilot:
         finally:
             state.close()
         if self.whole and self._command.get("cleanup", True):
-            remove_workdir(self._workdir, keep=(settings.storage, settings.recovery_dir))
+            self._clean_up(settings)
         return outcome
+
+    def _clean_up(self, settings: Settings) -> None:
+        """What cannot be removed makes no failure of a job that is done."""
+        try:
+            remove_workdir(self._workdir, keep=(settings.storage, settings.recovery_dir))
+        except EspilotError as error:
+            sys.stderr.write(f"espilot: the work directory stays: {error}\n")
 
     def _run_in(self, state: StateDir, settings: Settings, signals: EarlySignals) -> Outcome:
         context = make_context(self._workdir, state, settings, self._here)

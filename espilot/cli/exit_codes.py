@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
+
 FINISHED = 0
 FAILED = 1
 DRAINED = 3
@@ -29,3 +31,14 @@ TABLE: Mapping[int, str] = MappingProxyType(
 )
 
 BY_STATE = {"finished": FINISHED, "failed": FAILED, "drained": DRAINED}
+
+
+def code_of(error: EspilotError) -> int:
+    """The exit code of an error that ended a command."""
+    if isinstance(error, UsageError):
+        return USAGE
+    if isinstance(error, LocalError):
+        return LOCAL
+    if isinstance(error, ServerError | StorageError):
+        return UNAVAILABLE
+    return DEFECT

@@ -14,7 +14,7 @@ from espilot import __version__
 from espilot.cli import completion, exit_codes, help, own_command
 from espilot.cli.command_tree import commands_of, suggest
 from espilot.cli.faces import is_stock
-from espilot.errors import EspilotError, LocalError, ServerError, StorageError, UsageError
+from espilot.errors import EspilotError
 from espilot.view.wording import printable
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -119,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
         return int(args.run(args))
     except EspilotError as error:
         sys.stderr.write(f"espilot {args.command}: {error}\n")
-        return code_of(error)
+        return exit_codes.code_of(error)
     except KeyboardInterrupt:
         sys.stderr.write(f"espilot {args.command}: interrupted\n")
         return exit_codes.INTERRUPTED
@@ -127,17 +127,6 @@ def main(argv: Sequence[str]) -> int:
         traceback.print_exception(error)
         sys.stderr.write(f"espilot {args.command}: a defect in espilot, see above\n")
         return exit_codes.DEFECT
-
-
-def code_of(error: EspilotError) -> int:
-    """The exit code of an error that ended a command."""
-    if isinstance(error, UsageError):
-        return exit_codes.USAGE
-    if isinstance(error, LocalError):
-        return exit_codes.LOCAL
-    if isinstance(error, ServerError | StorageError):
-        return exit_codes.UNAVAILABLE
-    return exit_codes.DEFECT
 
 
 def run() -> NoReturn:

@@ -16,6 +16,7 @@ from typing import Any
 from espilot.cli import exit_codes
 from espilot.cli.run_command import run_to_end
 from espilot.cli.summary import describe, tell
+from espilot.errors import EspilotError
 from espilot.supervisor import preflight
 from espilot.supervisor.intake import take_in
 from espilot.supervisor.recovery_layout import find_spares
@@ -75,10 +76,19 @@ def run(args: argparse.Namespace) -> int:
         return recover_state(find_state(args.dir), as_json=args.json)
     preflight.require_framework()
     base = args.state_dir or Path(tempfile.mkdtemp(prefix="espilot-recover-", dir=Path.cwd()))
-    code = max(recover_spare(each, base.resolve(), as_json=args.json) for each in spares)
+    code = max(_recover_one(each, base.resolve(), as_json=args.json) for each in spares)
     if code == exit_codes.FINISHED and args.state_dir is None:
         shutil.rmtree(base)
     return code
+
+
+def _recover_one(spare: Path, base: Path, *, as_json: bool) -> int:
+    """One that cannot be recovered is told, and keeps no other from it."""
+    try:
+        return recover_spare(spare, base, as_json=as_json)
+    except EspilotError as error:
+        sys.stderr.write(f"espilot recover: {spare.name}: {error}\n")
+        return exit_codes.code_of(error)
 
 
 def recover_spare(spare: Path, base: Path, *, as_json: bool) -> int:

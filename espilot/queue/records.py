@@ -18,6 +18,7 @@ order is so high that it comes after all others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any
@@ -48,7 +49,7 @@ CODES: dict[RangeState, int] = {
 STATES: dict[int, RangeState] = {code: state for state, code in CODES.items()}
 READY, SENT, DONE, PACKED, STAGED, FAILED, FATAL = (CODES[state] for state in RangeState)
 
-LAYOUT = 2
+LAYOUT = 3
 """Which keys and rows these are. A queue in another layout is not read."""
 
 STATE, ORDER, RANGE, OWNER, EPOCH, SINCE, DATA = range(7)
@@ -196,13 +197,15 @@ def pack_job(job: Job, facts: Mapping[str, Any]) -> bytes:
         "event_service": job.event_service,
         "definition": dict(job.definition),
     }
-    packed: bytes = msgpack.packb([fields, dict(facts)], use_bin_type=True)
+    # As JSON: a definition may hold whatever a server writes, such as half a surrogate pair.
+    packed: bytes = msgpack.packb([json.dumps(fields), dict(facts)], use_bin_type=True)
     return packed
 
 
 def read_job(data: bytes) -> tuple[Job, dict[str, Any]]:
     """The job and its facts."""
-    fields, facts = unpack_row(data)
+    text, facts = unpack_row(data)
+    fields = json.loads(text)
     tuples = ("output_lfns", "input_lfns")
     fields.update({name: tuple(fields[name]) for name in tuples})
     return Job(**fields), facts

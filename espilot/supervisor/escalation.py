@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from espilot.adapters.loop import Loop
-from espilot.adapters.proctree import Process, descendants, look_up, signal_all
+from espilot.adapters.proctree import Process, descendants, is_same, signal_all
 from espilot.core.hang import Held
 from espilot.core.payload_life import Event, Life
 from espilot.logs import Log
@@ -109,9 +109,3 @@ def family_of(pid: int, launcher: int) -> tuple[Process, ...]:
         return ()
     below = [process for process in descendants(pid) if process.alive]
     return (client, *below)
-
-
-def is_same(process: Process) -> bool:
-    """Whether it still lives, and is no other one with its pid."""
-    now = look_up(process.pid)
-    return now is not None and now.alive and now.identity == process.identity

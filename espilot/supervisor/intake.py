@@ -26,13 +26,15 @@ def take_in(spare: Path, state: StateDir) -> Context:
     path = spare / layout.RUN
     record = read_object(path)
     context = context_of(record, path, state.path, state.runtime)
-    origin = context.origin or Path(str(record.get("state_dir")))
-    context = replace(context, workdir=state.path / "work", origin=origin, jobs=False)
-    if not context.database.is_file():
-        raise LocalError(
-            f"{spare} belongs to a local run, whose server was in {origin}: there is no "
-            f"{context.database.name} any more, so nobody wants these archives"
-        )
+    context = replace(context, workdir=state.path / "work", jobs=False)
+    if not context.server_url:
+        origin = context.origin or Path(str(record.get("state_dir")))
+        context = replace(context, origin=origin)
+        if not context.database.is_file():
+            raise LocalError(
+                f"{spare} belongs to a local run, whose server was in {origin}: there is no "
+                f"{context.database.name} any more, so nobody wants these archives"
+            )
     try:
         context.archives.mkdir(mode=0o700, exist_ok=True)
         copy_to_disk(spare / layout.JOB, context.job_file)

@@ -18,6 +18,7 @@ from espilot.adapters.proctree import (
     TreeSample,
     TreeSampler,
     descendants,
+    is_same,
     kill_until_gone,
     members,
 )
@@ -161,11 +162,17 @@ class PayloadProcess:
         return str(self.result().get("error") or "")
 
 
-def sweep_strangers(known: set[int]) -> int:
+def inherited_processes() -> tuple[Process, ...]:
+    """What is below us before we have started anything: whoever became us by exec started it."""
+    return tuple(descendants(os.getpid()))
+
+
+def sweep_strangers(known: set[int], inherited: Sequence[Process] = ()) -> int:
     """KILL what became our child because its launcher died; returns how many processes."""
 
     def strangers() -> list[Process]:
-        ours = known | {p.pid for pid in known for p in descendants(pid)}
+        spared = known | {p.pid for p in inherited if is_same(p)}
+        ours = spared | {p.pid for pid in spared for p in descendants(pid)}
         return [p for p in descendants(os.getpid()) if p.alive and p.pid not in ours]
 
     if not strangers():

@@ -13,6 +13,7 @@ from pathlib import Path
 from espilot.adapters import process
 from espilot.config import Settings, credential_variables
 from espilot.core.restart import RULES, Died, GiveUp, RestartCounter, Started
+from espilot.errors import LocalError
 from espilot.logs import Log
 from espilot.workers.context import Context
 
@@ -62,7 +63,13 @@ class Roles:
             return
         context = self._context()
         context_file = context.runtime / f"context-{name}.json"
-        context.write(context_file)
+        try:
+            context.write(context_file)
+        except LocalError as error:
+            if not context_file.exists():
+                raise
+            self._log.warning("start", "role starts with its former settings", role=name,
+                              error=error)  # fmt: skip
         argv = [sys.executable, "-P", "-m", "espilot.workers", name, str(context_file)]
         argv += [str(os.getpid()), str(self._death_fd)]
         with context.log_file.open("ab") as log_file:

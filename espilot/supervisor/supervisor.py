@@ -35,7 +35,7 @@ from espilot.supervisor.figures import Figures
 from espilot.supervisor.keeper import PayloadKeeper
 from espilot.supervisor.monitor import Monitor
 from espilot.supervisor.outcome import Outcome, Snapshot
-from espilot.supervisor.payload import sweep_strangers
+from espilot.supervisor.payload import inherited_processes, sweep_strangers
 from espilot.supervisor.people import People
 from espilot.supervisor.roles import STOP_S, Roles
 from espilot.supervisor.signals import Signals
@@ -107,8 +107,8 @@ class Supervisor:
         }
         self._job = JobPhase(0, 0, "")
         self._storage = "ok"
-        self._last_message = 0.0
-        self._waiting = 0
+        self._last_message, self._waiting = 0.0, 0
+        self._inherited = inherited_processes()
         self._ending: tuple[int, str] = (0, "")
         self._impatience = Impatience()
         self._last_tick = time.monotonic()
@@ -295,7 +295,7 @@ class Supervisor:
             if payload is not None and pid == payload.child.pid:
                 self._queue.check_readers()
                 workers = set(self._roles.pids().values())
-                self._payload.ended(code, partial(sweep_strangers, workers))
+                self._payload.ended(code, partial(sweep_strangers, workers, self._inherited))
                 continue
             ended = self._roles.ended(pid, code, time.monotonic())
             if ended is not None:
@@ -391,7 +391,7 @@ class Supervisor:
 
     def _close(self) -> None:
         self._monitor.close()
-        sweep_strangers(set())
+        sweep_strangers(set(), self._inherited)
         process.reap()
         if self._closing.outcome is not None:
             complete(self._closing.outcome, self._context, self._queue, self._log)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espilot.config import Settings, dump_settings, read_settings
+from espilot.errors import LocalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Context:
         return self.workdir / f"payload-{epoch}"
 
     def write(self, path: Path) -> None:
-        """Store for a worker."""
+        """Store for a worker. `LocalError`: it cannot be stored; what was stored before stays."""
         fields = {
             "workdir": str(self.workdir),
             "state": str(self.state),
@@ -108,7 +109,14 @@ class Context:
             "at_server": self.at_server,
             "journal": self.journal,
         }
-        path.write_text(json.dumps(fields))
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            temporary.write_text(json.dumps(fields))
+            temporary.replace(path)
+        except OSError as error:
+            raise LocalError(
+                f"cannot write {path}: {error.strerror}; make room on the disk of {path.parent}"
+            ) from error
 
 
 def read_context(path: Path) -> Context:
