@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
@@ -20,6 +21,9 @@ from pathlib import Path
 _CHUNK_BYTES = 2**20
 _DEBRIS_S = 86400.0
 """A temporary file of this age belongs to nobody any more."""
+_ENTRY = r"[0-9a-f]{16}-[0-9]+-[0-9a-f]{8}"
+_OWN = re.compile(rf"{_ENTRY}|\.{_ENTRY}\.[0-9]+")
+"""The names of our files: of kept ones, and of temporary ones."""
 
 
 class InputCache:
@@ -44,7 +48,8 @@ class InputCache:
         except OSError:
             return False
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         return False
 
     def keep(self, lfn: str, source: Path, *, size_bytes: int, adler32: str) -> bool:
@@ -73,11 +78,15 @@ class InputCache:
         return self._directory / f"{digest}-{size_bytes}-{adler32}"
 
     def _make_room(self, size_bytes: int) -> None:
-        """Remove what was used least lately, and old debris."""
+        """Remove what was used least lately, and old debris; others may have files here."""
         kept = []
         for path in self._directory.iterdir():
+            if not _OWN.fullmatch(path.name):
+                continue
             with suppress(FileNotFoundError):
                 status = path.lstat()
+                if not stat.S_ISREG(status.st_mode):
+                    continue
                 if not path.name.startswith("."):
                     kept.append((status.st_mtime, status.st_size, path))
                 elif status.st_mtime < time.time() - _DEBRIS_S:

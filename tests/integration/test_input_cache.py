@@ -125,3 +125,35 @@ def test_second_job_fetches_nothing(cache: InputCache, tmp_path: Path) -> None:
         assert (directory / "in.root").read_bytes() == DATA
     assert storage.fetched == ["in.root"]
     assert "taken from the cache" in (tmp_path / "log").read_text()
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    """Where others have files too only the cache's own go, and nothing stands in the way."""
+    place = tmp_path / "cache"
+    (place / "lost+found").mkdir(parents=True)
+    (place / f"{'a' * 16}-5-{'b' * 8}").mkdir()
+    names = ["thesis.root", ".profile", "0123-5-00000001", f".{'a' * 16}-5-{'b' * 8}.old"]
+    for name in names:
+        (place / name).write_bytes(DATA)
+    (place / f"{'c' * 16}-5-{'d' * 8}").symlink_to(place / "thesis.root")
+    debris = place / f".{'a' * 16}-5-{'b' * 8}.77"
+    debris.write_bytes(DATA)
+    foreign = {path.name for path in place.iterdir()} - {debris.name}
+    for path in place.iterdir():
+        os.utime(path, (1, 1), follow_symlinks=False)
+    cache = InputCache(place, 2 * len(DATA))
+    for lfn in "abc":
+        assert keep(cache, tmp_path, lfn)
+    left = {path.name for path in place.iterdir()}
+    assert foreign < left
+    assert debris.name not in left
+    assert len(left - foreign) == 2
+
+
+def test_cache_that_cannot_be_cleaned_up(cache: InputCache, tmp_path: Path) -> None:
+    """Where not even a temporary file can be removed the input is just not here."""
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "in.root"
+    assert not cache.take("a", target, size_bytes=len(DATA), adler32=adler32_of(DATA))
+    assert keep(cache, tmp_path, "a")
+    assert not cache.take("a", target, size_bytes=len(DATA), adler32=adler32_of(DATA))
