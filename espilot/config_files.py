@@ -28,6 +28,8 @@ def file_layers(config: Path | None, instance: str, environ: Mapping[str, str]) 
     """The layers of all files, the strongest first. `config` must be there, others may be."""
     require_name(instance)
     system = config or SYSTEM_FILE
+    if not system.name:
+        raise ConfigError(f"cannot read settings from {system}: it is a directory; name a file")
     layers = [read_layer(path, "system file") for path in system_files(system)]
     user = user_file(environ)
     if config is None and user is not None and user.is_file():

@@ -34,6 +34,13 @@ def test_named_file_must_be_there(tmp_path: Path) -> None:
         file_layers(tmp_path / "none.toml", "", {})
 
 
+@pytest.mark.parametrize("name", [".", "/", "..", ""])
+def test_a_directory_is_no_file(name: str) -> None:
+    """A directory is refused, also one that has no name of its own."""
+    with pytest.raises(ConfigError, match="cannot read"):
+        file_layers(Path(name), "", {})
+
+
 def test_user_file_only_without_a_named_one(tmp_path: Path) -> None:
     """A service does not depend on somebody's home."""
     user = tmp_path / "espilot" / "espilot.toml"
