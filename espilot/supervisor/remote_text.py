@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from espilot.adapters.http import Connection, Credentials, Patience
-from espilot.errors import LocalError, ServerUnavailable
+from espilot.errors import ConfigError, LocalError, ServerUnavailable
 from espilot.wire.panda_dialects import Request
 
 PATIENCE = Patience(timeout_s=60.0, connect_timeout_s=20.0)
@@ -22,12 +22,15 @@ def fetch_text(address: str, *, ca: Path | None = None, environ: Mapping[str, st
     `ca` are authorities; no other credentials are shown. ServerUnavailable, LocalError: there is
     none; ConfigError: that is no address.
     """
-    scheme = urlsplit(address).scheme
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise _no_address(address) from None
+    scheme = parts.scheme
     if scheme in ("", "file"):
-        return _read(Path(unquote(urlsplit(address).path) if scheme else address))
+        return _read(unquote(parts.path) if scheme else address, address)
     if ca is None and environ.get("X509_CERT_DIR"):
         ca = Path(environ["X509_CERT_DIR"])
-    parts = urlsplit(address)
     query = f"?{parts.query}" if parts.query else ""
     request = Request("GET", (parts.path or "/") + query, {"Accept": "application/json"})
     base = f"{scheme}://{parts.netloc}"
@@ -52,8 +55,14 @@ def _ask(connection: Connection, request: Request, address: str) -> str:
     raise ServerUnavailable(text)
 
 
-def _read(path: Path) -> str:
+def _read(path: str, address: str) -> str:
+    if "\0" in path:
+        raise _no_address(address)
     try:
-        return path.read_text(errors="replace")
+        return Path(path).read_text(errors="replace")
     except OSError as error:
         raise LocalError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _no_address(address: str) -> ConfigError:
+    return ConfigError(f"{address!r:.200} is no address; name a file, or one with http or https")

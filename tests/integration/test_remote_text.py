@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from espilot.errors import LocalError, ServerUnavailable
+from espilot.errors import ConfigError, LocalError, ServerUnavailable
 from espilot.supervisor import remote_text
 from espilot.supervisor.remote_text import fetch_text
 
@@ -64,3 +65,12 @@ def test_what_is_not_there() -> None:
         fetch_text(f"{address}/q.json", environ={})
     with pytest.raises(LocalError, match="nothing"):
         fetch_text("/nothing/here", environ={})
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[x/", "http://[", "//[x", "file://[x/y", "file:///a%00b"]
+)
+def test_what_is_no_address(address: str) -> None:
+    """It is refused by name."""
+    with pytest.raises(ConfigError, match=re.escape(f"{address!r} is no address")):
+        fetch_text(address, environ={})
