@@ -53,7 +53,8 @@ class Queue:
             refuse_remote(directory)
             require_room(directory, grown_bytes)
             self._env = lmdb.open(
-                str(directory),
+                # As bytes: a name need not be UTF-8.
+                os.fsencode(directory),
                 map_size=map_bytes,
                 max_dbs=4,
                 max_readers=64,

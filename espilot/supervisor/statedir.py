@@ -30,12 +30,13 @@ KILL_S = 10.0
 
 class StateDir:
     """Locked for the life of this object; `LocalError` names the pilot that holds it, or what
-    cannot be written.
+    cannot be written, `UsageError` a name that cannot be told to a payload.
 
     The sockets of the pilot's processes are in a private directory below `runtime`.
     """
 
     def __init__(self, path: Path, runtime: Path | None = None) -> None:
+        require_utf8(path)
         self.path = path
         self._base = (runtime or Path("/tmp")).absolute()
         try:
@@ -114,6 +115,17 @@ class StateDir:
         except OSError as error:
             raise LocalError(f"cannot make {runtime}: {error.strerror}; choose another") from error
         return runtime
+
+
+def require_utf8(path: Path) -> None:
+    """`UsageError` for a name that messages cannot hold: a run there would end with its first."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the state directory {str(path)!r} has a name that is not UTF-8; "
+            "choose another --workdir or --state-dir"
+        ) from None
 
 
 def unusable(state: Path, error: OSError) -> LocalError:
