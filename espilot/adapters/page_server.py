@@ -153,8 +153,12 @@ class Handler(BaseHTTPRequestHandler):
         if not self._host_is_ours():
             self._refuse(403, "this page is for this machine only")
             return
-        parts = urlsplit(self.path)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        try:
+            parts = urlsplit(self.path)
+            query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        except ValueError:
+            self._refuse(400, "not understood")
+            return
         try:
             if parts.path == "/":
                 self._answer("text/html; charset=utf-8", self.server.source.html())

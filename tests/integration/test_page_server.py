@@ -167,6 +167,15 @@ def test_garbage(port: int, data: bytes) -> None:
     assert get(port, "/")[0] == 200
 
 
+@pytest.mark.parametrize("target", ["http://[", "http://[::1/"])
+def test_target_that_is_no_address(port: int, target: str) -> None:
+    """It is answered, with a refusal that repeats nothing of it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as visitor:
+        visitor.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = visitor.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.0 400") and b"[" not in answer
+
+
 def test_unix_socket(source: Still, tmp_path: Path) -> None:
     """A socket is its owner's alone, a stale one is replaced, and it goes away at the end."""
     path = tmp_path / "page.sock"
