@@ -37,7 +37,7 @@ class Notifier:
         lines = [f"{word.upper()}=1" for word in words]
         lines += [f"{name.upper()}={one_line(value)}" for name, value in fields.items()]
         try:
-            self._socket.sendto("\n".join(lines).encode(), self._address)
+            self._socket.sendto("\n".join(lines).encode(errors="replace"), self._address)
         except OSError:
             # A manager that is busy or gone is no reason for us to stop.
             return False

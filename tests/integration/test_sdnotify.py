@@ -31,6 +31,14 @@ def test_fields_in_one_datagram(tmp_path: Path, kind: str) -> None:
         assert sock.recv(4096) == b"READY=1\nSTATUS=two lines\nMAIN_PID=5"
 
 
+def test_text_of_odd_bytes(tmp_path: Path) -> None:
+    """A text with the name of a file that is not UTF-8 arrives, with a mark in its place."""
+    address = str(tmp_path / "n")
+    with manager(address) as sock, closing(open_notifier({"NOTIFY_SOCKET": address})) as notifier:
+        assert notifier.tell(status=f"no room for {os.fsdecode(bytes([0xFF]))}.dat")
+        assert sock.recv(4096) == b"STATUS=no room for ?.dat"
+
+
 def test_reload_has_its_time(tmp_path: Path) -> None:
     """Newer managers wait for ever without the time in the same datagram (lesson 60)."""
     address = str(tmp_path / "n")
