@@ -18,6 +18,8 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from espilot.foreign_files import open_regular
+
 _CHUNK_BYTES = 2**20
 _DEBRIS_S = 86400.0
 """A temporary file of this age belongs to nobody any more."""
@@ -101,11 +103,7 @@ class InputCache:
 
 def _copy(source: Path, target: Path) -> tuple[int, str]:
     """Copy a plain file; size and adler32 of what was copied."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(source, flags)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{source} is not a file")
+    with open_regular(source) as file:
         target.unlink(missing_ok=True)
         size_bytes, adler = 0, 1
         with target.open("xb") as copy:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from espilot.errors import InputError
+from espilot.foreign_files import open_regular
 
 SETUP_FAILED, NOT_RUN = 1110, 1305
 _SIGNALLED = {int(signal.SIGSEGV): 1328, int(signal.SIGTERM): 1201}
@@ -59,9 +60,9 @@ def describe_end(returned: int, report: Mapping[str, Any]) -> PayloadEnd:
 def read_report(path: Path) -> Mapping[str, Any]:
     """The payload's job report; empty without a usable one."""
     try:
-        if path.is_symlink() or path.stat().st_size > _REPORT_BYTES:
-            return {}
-        report = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            data = file.read(_REPORT_BYTES + 1)
+        report = json.loads(data) if len(data) <= _REPORT_BYTES else None
     except (OSError, ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) else {}

@@ -69,6 +69,11 @@ def test_planted_link_and_fifo(cache: InputCache, tmp_path: Path) -> None:
     file.unlink(missing_ok=True)
     os.mkfifo(file)
     assert take(cache, tmp_path, "a") is None
+    file.unlink()
+    file.mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    assert take(cache, tmp_path, "a") is None
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_oldest_goes_first(cache: InputCache, tmp_path: Path) -> None:

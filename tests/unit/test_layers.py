@@ -24,6 +24,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "model": (),
     "errors": (),
     "direct_io": (),
+    "foreign_files": (),
     "histogram": (),
     "ports": NOUNS,
     "config": ("sections", "task_section", *NOUNS),
@@ -36,22 +37,21 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "wire": ("wire", *NOUNS),
     "queue": ("queue", *NOUNS),
     "pipeline": ("ports", "core", "wire", "config", *NOUNS),
-    "adapters": ("ports", "wire", "direct_io", *NOUNS),
+    "adapters": ("ports", "wire", "direct_io", "foreign_files", *NOUNS),
     "workers": (
         "workers", "pipeline", "adapters", "queue", "ports", "core", "wire", "server", "config",
         "logs", "view.redaction", *NOUNS,
     ),
     "supervisor": (
-        "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "logs", "view",
-        "workers.access_point", "workers.context", "workers.inputs", "workers.known_secrets",
-        "workers.local_task",
-        "payload.template", *NOUNS,
+        "supervisor", "core", "adapters", "queue", "wire", "ports", "config", "foreign_files",
+        "logs", "view", "workers.access_point", "workers.context", "workers.inputs",
+        "workers.known_secrets", "workers.local_task", "payload.template", *NOUNS,
     ),
     # One job that is not of events, beside its payload; started like a payload.
     "executors": (
-        "executors", "adapters", "ports", "core", "wire", "config", "logs", "supervisor.payload",
-        "supervisor.launcher", "supervisor.transformation", "workers.context", "workers.inputs",
-        "workers.job_log", "workers.shipping", *NOUNS,
+        "executors", "adapters", "ports", "core", "wire", "config", "foreign_files", "logs",
+        "supervisor.payload", "supervisor.launcher", "supervisor.transformation",
+        "workers.context", "workers.inputs", "workers.job_log", "workers.shipping", *NOUNS,
     ),
     # The engine in one process: the parts of a run that speak with the payload.
     "engine": (
