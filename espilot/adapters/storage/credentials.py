@@ -87,9 +87,20 @@ def read_secret_file(path: str) -> str:
     if mode & 0o077:
         raise StorageFatal(f"credentials: {path} may be read by others; chmod 600 {path}")
     try:
-        return data.decode()
+        # With or without the mark that some editors put first.
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise StorageFatal(f"credentials: {path} is not a text file") from None
+
+
+def token_header(secret: str, path: str) -> str:
+    """The value of `Authorization` for the token in that file."""
+    token = secret.strip()
+    if not token.isascii() or not token.isprintable():
+        raise StorageFatal(
+            f"credentials: {path} holds no usable token: it must be one line of plain characters"
+        )
+    return f"Bearer {token}"
 
 
 def is_certificate(text: str) -> bool:

@@ -102,7 +102,7 @@ class _Patient:
             with self.sock.makefile("rb", 0) as file:
                 line = first + (file.readline(2**16) if first else b"")
                 words = line.split(None, 2)
-                if len(words) < 2 or not words[1].isdigit():
+                if len(words) < 2 or not words[1].isdigit() or len(words[1]) != 3:
                     raise http.client.BadStatusLine(repr(line[:60]))
                 code = int(words[1])
                 if code != 100 and not _is_interim(code):
@@ -215,8 +215,16 @@ class DavSession:
             return session
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects to its caller."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: else it is read with each answer, and one that is no address raises."""
+        return None
+
+
 def _open_session(proxy: str) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     # Neither proxies nor .netrc of the environment.
     session.trust_env = False
     session.headers["Accept-Encoding"] = "identity"

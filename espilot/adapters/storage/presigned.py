@@ -27,6 +27,7 @@ from espilot.adapters.storage.credentials import (
     is_certificate,
     is_place,
     read_secret_file,
+    token_header,
 )
 from espilot.adapters.storage.endpoint import Endpoint, require_name
 from espilot.adapters.storage.s3_address import read_address
@@ -203,7 +204,7 @@ class PresignedStorage:
             if is_certificate(secret):
                 cert = self._endpoint.credentials
             else:
-                headers["Authorization"] = f"Bearer {secret.strip()}"
+                headers["Authorization"] = token_header(secret, self._endpoint.credentials)
         signer = f"{self._endpoint.signer.rstrip('/')}/getPresignedURL"
         what = f"{what}: the signer {self._endpoint.signer}"
         try:
@@ -235,7 +236,10 @@ class PresignedStorage:
 
 def _read_answer(what: str, text: str) -> str:
     """The signed address in the service's form."""
-    fields = {name: values[0] for name, values in parse_qs(text, max_num_fields=20).items()}
+    try:
+        fields = {name: values[0] for name, values in parse_qs(text, max_num_fields=20).items()}
+    except ValueError:
+        raise StorageFatal(f"{what}: gives no answer of its kind; ask who runs it") from None
     if fields.get("StatusCode") != "0":
         said = "".join(c for c in fields.get("ErrorMsg", "no reason given") if c.isprintable())
         raise StorageFatal(f"{what}: refuses: {said[:200]}; ask who runs it")

@@ -20,6 +20,7 @@ from espilot.adapters.storage.credentials import (
     is_certificate,
     is_place,
     read_secret_file,
+    token_header,
 )
 from espilot.adapters.storage.endpoint import Endpoint, check_scope, place_of, require_name
 from espilot.adapters.storage.transfer import (
@@ -157,9 +158,9 @@ class WebdavStorage:
         what = f"storage {self.url}: {name}"
         headers = self._call("look at", "HEAD", name, {"Want-Digest": "adler32"}, allowed=(404,))
         told = _ADLER.search(headers.get("Digest", ""))
-        length = headers.get("Content-Length", "")
-        if told and length.isdecimal():
-            found = int(length), told[1].lower().zfill(8)
+        length = _length_of(headers)
+        if told and length is not None:
+            found = length, told[1].lower().zfill(8)
         else:
             found = sum_up(self._opened(name, 0), Watch(self._endpoint.limits, size_bytes, what))
         require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
@@ -194,9 +195,7 @@ class WebdavStorage:
             with closing(response):
                 if response.status_code not in allowed:
                     self._require_well(action, name, response)
-                # Else the connection could not be kept; what it says is short or of no interest.
-                if int(response.headers.get("Content-Length", PIECE_BYTES) or 0) < PIECE_BYTES:
-                    _ = response.content if method != "HEAD" else b""
+                _read_rest(method, response)
                 return response.headers
 
     def _follow(
@@ -213,7 +212,8 @@ class WebdavStorage:
             location = response.headers.get("Location")
             if response.status_code not in (301, 302, 303, 307, 308) or not location:
                 return response
-            response.close()
+            with closing(response):
+                _read_rest(method, response)
             if body is not None:
                 body.seek(0)
             url = _checked_redirect(url, location)
@@ -236,7 +236,7 @@ class WebdavStorage:
             if is_certificate(secret):
                 cert = self._endpoint.credentials
             elif _same_host(url, self._http(self._base)):
-                headers["Authorization"] = f"Bearer {secret.strip()}"
+                headers["Authorization"] = token_header(secret, self._endpoint.credentials)
         response: requests.Response = self._session.send(method, url, headers, body=body, cert=cert)
         return response
 
@@ -291,11 +291,30 @@ def _read_url(url: str) -> str:
 
 def _checked_redirect(url: str, location: str) -> str:
     """Require that a redirect leads to a web server, and never from an encrypted one elsewhere."""
-    target = urljoin(url, location)
+    try:
+        target = urljoin(url, location)
+        scheme = urlsplit(target).scheme
+    except ValueError:
+        raise StorageRetryable(
+            "storage: redirected to no usable address; it is tried again"
+        ) from None
     allowed = ("https",) if url.startswith("https:") else ("http", "https")
-    if urlsplit(target).scheme not in allowed:
+    if scheme not in allowed:
         raise StorageFatal("storage: redirected to an address that is not encrypted")
     return target
+
+
+def _read_rest(method: str, response: requests.Response) -> None:
+    """Read what else an answer says, if it is short: else the connection could not be kept."""
+    length = _length_of(response.headers)
+    if method != "HEAD" and length is not None and length < PIECE_BYTES:
+        _ = response.content
+
+
+def _length_of(headers: Mapping[str, str]) -> int | None:
+    """The length that an answer tells; None where it is no number."""
+    text = headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def _same_host(one: str, other: str) -> bool:

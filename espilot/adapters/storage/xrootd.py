@@ -201,7 +201,11 @@ class XrootdStorage:
             if not piece:
                 break
             yield piece
-        if process.wait(self._endpoint.limits.idle_s):
+        try:
+            code = process.wait(self._endpoint.limits.idle_s)
+        except subprocess.TimeoutExpired:
+            raise StorageRetryable(f"{what}: xrdcp did not end in time and was ended") from None
+        if code:
             raise _explain(what, process.stderr.read(PIECE_BYTES).decode(errors="replace"))
 
     def _run(
