@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,12 @@ def option_layers(
 
 
 def option_value(name: str, value: Any, queue: QueueData | None) -> Any:
-    """The value of an option as a setting: a queue under test takes test jobs."""
+    """The value of an option as a setting: a queue under test takes test jobs.
+
+    `ConfigError` for what is no number: as a life time it would mean none at all.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"--{name}: {value} is no finite number")
     if name == "joblabel" and queue is not None and queue.status.lower() == "test":
         return value if value in OWN_LABELS else "test"
     return max(0, value) if isinstance(value, int | float) else value

@@ -129,6 +129,15 @@ def test_the_shorter_life_counts(tmp_path: Path) -> None:
     assert read(tmp_path, "-q Q -l 500", **life).layered.settings.limits.wall_s == 300
 
 
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize("longest", [0, 1000])
+def test_a_life_time_that_is_no_number(tmp_path: Path, word: str, longest: int) -> None:
+    """It is refused, whether or not the queue has a limit; it would mean no life time at all."""
+    (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE | {"maxtime": longest}}))
+    with pytest.raises(ConfigError, match="--lifetime"):
+        read(tmp_path, f"-q Q --lifetime={word}")
+
+
 def test_time_floor(tmp_path: Path) -> None:
     """A time floor lets a pilot take jobs until it is over; without it there is one job."""
     (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE | {"timefloor": 30}}))
