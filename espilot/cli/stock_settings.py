@@ -18,6 +18,7 @@ from espilot.wire.queuedata import QueueData
 
 SERVER = "https://pandaserver.cern.ch"
 PORT = 25443
+PORTS = range(1, 65536)
 OWN_LABELS = ("rc_test2", "ptest")
 """Labels that a queue under test does not change."""
 OPTION_SETTINGS = {
@@ -191,6 +192,8 @@ def server_address(command: StockCommand, environ: Mapping[str, str]) -> tuple[s
             raise ConfigError("-z: without a server --harvester-workdir DIR must stand for it")
         return f"harvester:{directory}", "option -z"
     url, port = command.get("url"), command.get("port")
+    if port is not None and port not in PORTS:
+        raise ConfigError(f"--port: {port!s:.20} is no port; there are 1 to 65535")
     if not url and port is None and command.get("use-https", True):
         return "", ""
     return with_port(url or SERVER, port or PORT, https=command.get("use-https")), "option --url"
@@ -204,7 +207,7 @@ def with_port(url: str, port: int, *, https: bool | None) -> str:
         own_port, host = parts.port, parts.hostname
     except ValueError:
         own_port, host = None, None
-    if not host or parts.scheme not in ("http", "https"):
+    if not host or own_port == 0 or parts.scheme not in ("http", "https"):
         raise ConfigError(f"--url: {url!r:.60} is no address of a server")
     scheme = parts.scheme if https is not False else "http"
     name = f"[{host}]" if ":" in host else host

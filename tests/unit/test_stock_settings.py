@@ -105,6 +105,16 @@ def test_address_of_the_server(tmp_path: Path, options: str, url: str) -> None:
     assert read(tmp_path, f"-q Q {options}").layered.settings.server.url == url
 
 
+@pytest.mark.parametrize("port", ["-1", "0", "65536", "99999999"])
+def test_what_is_no_port(tmp_path: Path, port: str) -> None:
+    """It is refused by name, as an option and in an address; the last port is one."""
+    with pytest.raises(ConfigError, match=f"--port: {port} is no port"):
+        read(tmp_path, f"-q Q -p {port}")
+    with pytest.raises(ConfigError, match="--url"):
+        read(tmp_path, f"-q Q --url https://s:{port}")
+    assert read(tmp_path, "-q Q -p 65535").layered.settings.server.url.endswith(":65535")
+
+
 def test_precedence(tmp_path: Path) -> None:
     """Option, environment, variables of factories, file, queue data, default: in this order."""
     (tmp_path / "queuedata.json").write_text(json.dumps({"Q": QUEUE}))
