@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from espilot.adapters.disk import free_bytes
+from espilot.adapters.disk import file_size, free_bytes
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.core.retry import Backoff
 from espilot.errors import (
@@ -65,13 +65,19 @@ class StageIn:
 
     def fetch(self, inputs: Sequence[JobInput]) -> list[Failure]:
         """Bring all of them; returns what did not come. `InputError`: there is no room for them."""
-        needed = sum(each.size_bytes or 0 for each in inputs)
+        needed = sum(self._needed_bytes(each) for each in inputs)
         free = free_bytes(self._directory)
         if needed > free:
             text = f"the inputs have {needed} bytes, {free} are free in {self._directory}"
             raise InputError(text, code=NO_SPACE)
         with ThreadPoolExecutor(self._parallel) as pool:
             return [failure for failure in pool.map(self._fetch, inputs) if failure is not None]
+
+    def _needed_bytes(self, wanted: JobInput) -> int:
+        """What it will take of the disk: nothing if an earlier try has brought it."""
+        size_bytes = wanted.size_bytes or 0
+        there = file_size(self._directory / wanted.lfn) == size_bytes
+        return 0 if there else size_bytes
 
     def _fetch(self, wanted: JobInput) -> Failure | None:
         if self._is_there(wanted) or self._took_from_cache(wanted):
@@ -124,8 +130,12 @@ class StageIn:
                 return
             except StorageRetryable as error:
                 pause_s = self._backoff.next_delay(attempt, random.random())
-                if pause_s is None or self._pause(max(pause_s, error.retry_after_s or 0.0)):
+                if pause_s is None:
                     raise
+                asked_s = min(error.retry_after_s or 0.0, self._backoff.max_s)
+                if self._pause(max(pause_s, asked_s)):
+                    # It was not tried to the end: a file that is not there may still come.
+                    raise StorageRetryable(str(error)) from error
 
     def _get_once(self, storage: Storage, wanted: JobInput) -> None:
         target = self._directory / wanted.lfn

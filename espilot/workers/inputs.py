@@ -9,6 +9,7 @@ from pathlib import Path
 from espilot.adapters.input_cache import InputCache
 from espilot.adapters.storage.posix import PosixStorage
 from espilot.config import split_input
+from espilot.errors import InputError
 from espilot.model import Job
 from espilot.ports import Storage
 from espilot.wire.jobfiles import JobInput, read_inputs
@@ -41,10 +42,15 @@ class Sources:
         return list(dict.fromkeys([*named, *numbered]))
 
     def address_of(self, wanted: JobInput) -> str:
-        """A path or URL at which a payload can read the input itself."""
+        """A path or URL at which a payload can read the input itself.
+
+        Errors: `InputError` when no storage is known.
+        """
         if wanted.lfn in self.local:
             return str(self.local[wanted.lfn])
-        storage = self.of(wanted)[0]
+        storage = next(iter(self.of(wanted)), None)
+        if storage is None:
+            raise InputError(f"input {wanted.lfn}: no storage is known")
         if isinstance(storage, PosixStorage):
             return str(storage.directory / wanted.lfn)
         return storage.url_of(wanted.lfn)

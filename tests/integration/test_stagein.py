@@ -5,15 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from espilot.config import Settings
 from espilot.core.retry import Backoff
-from espilot.errors import LocalError, StorageDiffers, StorageFatal, StorageRetryable
-from espilot.executors.stagein import ADLER_DIFFERS, STAGEIN_FAILED, Failure, StageIn
+from espilot.errors import InputError, LocalError, StorageDiffers, StorageFatal, StorageRetryable
+from espilot.executors.stagein import ADLER_DIFFERS, NO_SPACE, STAGEIN_FAILED, Failure, StageIn
 from espilot.logs import open_log
-from espilot.ports import Storage
 from espilot.task_section import TaskConfig
 from espilot.wire.jobfiles import JobInput
 from espilot.workers.context import Context
@@ -41,7 +41,7 @@ class Failing:
 
 def stage_in(
     directory: Path,
-    storages: dict[str, Storage],
+    storages: Mapping[str, Any],
     *,
     pause: Callable[[float], bool] = lambda _: False,
     max_s: float = 0.0,
@@ -65,7 +65,7 @@ def failure_with(tmp_path: Path, *errors: Exception, wanted: JobInput = ARCHIVE)
     storages = {name: Failing(error) for name, error in zip(names, errors, strict=True)}
     for name in names[1:]:
         storages[name].storage_id = 6
-    (failure,) = stage_in(tmp_path / "in", storages).fetch([wanted])  # type: ignore[arg-type]
+    (failure,) = stage_in(tmp_path / "in", storages).fetch([wanted])
     return failure
 
 
@@ -115,3 +115,47 @@ def test_input_that_is_a_link_is_itself(tmp_path: Path, inputs: tuple[str, ...])
     assert getter.fetch(wanted) == []
     assert (tmp_path / "in" / "in.root").read_bytes() == DATA
     assert Path(Sources({}, local).address_of(wanted[0])).read_bytes() == DATA
+
+
+def test_inputs_that_are_there_need_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second start on a disk that the first one has filled finds its inputs; others find none."""
+    monkeypatch.setattr("espilot.executors.stagein.free_bytes", lambda _: len(DATA) - 1)
+    getter = stage_in(tmp_path / "in", {"main": Failing(StorageFatal("not to be asked"))})
+    (tmp_path / "in" / "a.tar").write_bytes(DATA)
+    assert getter.fetch([ARCHIVE]) == []
+    (tmp_path / "in" / "a.tar").write_bytes(DATA[1:])
+    with pytest.raises(InputError, match="are free") as caught:
+        getter.fetch([ARCHIVE])
+    assert caught.value.code == NO_SPACE
+
+
+def test_pause_that_a_storage_asks_for_is_bounded(tmp_path: Path) -> None:
+    """A server's Retry-After counts, up to the longest pause of our own."""
+    pauses: list[float] = []
+    for asked_s in (3.0, 86400.0):
+        storage = Failing(StorageRetryable("busy", retry_after_s=asked_s))
+        getter = stage_in(
+            tmp_path / "in",
+            {"main": storage},
+            pause=lambda pause_s: bool(pauses.append(pause_s)),
+            max_s=5.0,
+        )
+        assert len(getter.fetch([ARCHIVE])) == 1
+    assert 3.0 <= pauses[0] <= 5.0
+    assert pauses[1:] == [5.0]
+
+
+def test_input_that_a_stop_leaves_waiting_is_not_corrupt(tmp_path: Path) -> None:
+    """A file that may still come late is not lost because the job was ended meanwhile."""
+    storage = Failing(StorageDiffers("not there"))
+    getter = stage_in(tmp_path / "in", {"main": storage}, pause=lambda _: True)
+    (failure,) = getter.fetch([ARCHIVE])
+    assert (failure.corrupt, failure.code, storage.asked) == (False, STAGEIN_FAILED, 1)
+
+
+def test_direct_access_without_storages(tmp_path: Path) -> None:
+    """An input of which no place is known is an error that names it."""
+    with pytest.raises(InputError, match=r"input a\.tar: no storage is known"):
+        Sources({}, {}).address_of(ARCHIVE)
