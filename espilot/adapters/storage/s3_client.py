@@ -15,10 +15,10 @@ from typing import Any
 import boto3
 import botocore
 import botocore.session
-import urllib3
 from botocore.config import Config
 from botocore.credentials import InstanceMetadataProvider
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.httpsession import URLLib3SSLError
 from botocore.utils import InstanceMetadataFetcher
 
 from espilot.adapters.storage.authorities import Bundle
@@ -32,8 +32,8 @@ TRIES = 3
 """Tries of one request within boto3, with its own jittered pauses."""
 METADATA_S = 5.0
 """Longest time for one answer of the machine's metadata service, which is near or not there."""
-FOREIGN_ERRORS = (BotoCoreError, ClientError, urllib3.exceptions.HTTPError)
-"""Those of urllib3 come through while the body of an answer is read."""
+FOREIGN_ERRORS = (BotoCoreError, ClientError, URLLib3SSLError)
+"""The last one comes through as it is while the body of an answer is read."""
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchUpload"})
 _RENEWABLE = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken", "RequestExpired"})
 _FATAL = {
@@ -173,7 +173,7 @@ def _own_error(error: BaseException | None) -> StorageError | None:
 
 def _describe(error: Exception) -> str:
     """A short sentence; the texts of botocore repeat addresses with signatures."""
-    if isinstance(error, urllib3.exceptions.HTTPError):
+    if isinstance(error, URLLib3SSLError):
         return "the connection was lost"
     name = type(error).__name__
     known = {
