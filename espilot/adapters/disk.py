@@ -8,7 +8,6 @@ A file that vanishes while we look is normal; every other failure is reported.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espilot.errors import LocalError
+from espilot.foreign_files import remove_tree
 
 _BLOCK_BYTES = 512
 _CLOCK_EVERY = 64
@@ -121,7 +121,7 @@ def remove_path(path: Path) -> None:
         if status.st_uid != os.getuid():
             raise LocalError(f"will not remove {path}: it belongs to another user")
         if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink()
     except FileNotFoundError:

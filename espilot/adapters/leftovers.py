@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from espilot.foreign_files import walk_files
+
 _RANGE_ID = re.compile(r"(?<!\d)(\d+)-\d+-\d+-\d+-\d+(?!\d)")
 
 
@@ -28,7 +30,7 @@ def remove_leftovers(
     paths. Links are not followed; what cannot be removed is left.
     """
     unknown = partial = 0
-    for parent, _, names in os.walk(os.path.realpath(directory)):
+    for parent, names in walk_files(os.path.realpath(directory)):
         for name in names:
             range_id = _range_of(name, task_id)
             temporary = name.startswith(".") and name.endswith(".tmp")

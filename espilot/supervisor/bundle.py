@@ -15,6 +15,7 @@ import stat
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from espilot import __version__
 from espilot.adapters.disk import free_bytes
 from espilot.adapters.state_files import read_object
 from espilot.errors import EspilotError, LocalError
+from espilot.foreign_files import open_regular, walk_files
 from espilot.supervisor.bundle_sources import group_text, journal_text, queue_lines
 from espilot.supervisor.observation import living_pilot, observe
 from espilot.supervisor.resume import read_run
@@ -80,7 +82,8 @@ def write_bundle(state: Path, target: Path, environ: Mapping[str, str], *, now: 
             f"cannot write {target}: {error.strerror}; choose another --output"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return names
 
 
@@ -121,13 +124,11 @@ def _files(state: Path, workdir: Path) -> Iterator[tuple[str, Path]]:
 def _read(path: Path, head_bytes: int, tail_bytes: int) -> str | None:
     """Head and tail of a regular file, cut at line ends; None when it is none or cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_regular(path)
     except OSError:
         return None
-    with open(fd, "rb") as file:  # noqa: PTH123
-        facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode):
-            return None
+    with file:
+        facts = os.fstat(file.fileno())
         head = file.read(head_bytes)
         cut_bytes = facts.st_size - len(head) - tail_bytes
         if cut_bytes > 0:
@@ -142,7 +143,7 @@ def _listing(roots: list[Path]) -> Iterator[str]:
     """Mode, size, time and path of files, up to a number of them."""
     left = MOST_LISTED
     for root in roots:
-        for parent, _, names in os.walk(root):
+        for parent, names in walk_files(root):
             for name in names:
                 if not left:
                     yield "... and more\n"

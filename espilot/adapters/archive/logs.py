@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from espilot.errors import LocalError
+from espilot.foreign_files import open_regular, walk_files
 
 LIMIT_BYTES = 64 * 2**20
 """Of all files together, before compression."""
@@ -65,7 +66,8 @@ def pack_logs(
     except OSError as error:
         raise LocalError(f"cannot write the log archive {target}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def is_log(name: str, leave_out: Collection[str] = ()) -> bool:
@@ -76,9 +78,8 @@ def is_log(name: str, leave_out: Collection[str] = ()) -> bool:
 
 
 def _walk(directory: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    for parent, below, names in os.walk(directory):
-        below.sort()
-        for name in sorted(names):
+    for parent, names in walk_files(directory):
+        for name in names:
             if wanted(name):
                 yield Path(parent, name)
 
@@ -100,17 +101,13 @@ class _Logs:
         if self._left_bytes <= 0 or self._left_files <= 0:
             return
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = open_regular(path)
         except OSError:
             return
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            return
-        with open(fd, "rb") as file:  # noqa: PTH123
+        with file:
             if _is_text(file):
                 self._left_files -= 1
-                self._add_text(file, tarfile.TarInfo(name), status)
+                self._add_text(file, tarfile.TarInfo(name), os.fstat(file.fileno()))
 
     def _add_text(self, file: IO[bytes], info: tarfile.TarInfo, status: os.stat_result) -> None:
         with tempfile.TemporaryFile(dir=self._scratch) as cleaned:
