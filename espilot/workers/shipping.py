@@ -76,7 +76,8 @@ class StageOut:
                 return
             except StorageRetryable as error:
                 pause_s = self._backoff.next_delay(attempt, random.random())
-                if pause_s is None or self._pause(max(pause_s, error.retry_after_s or 0.0)):
+                asked_s = min(error.retry_after_s or 0.0, self._backoff.max_s)
+                if pause_s is None or self._pause(max(pause_s, asked_s)):
                     raise
 
     def _entry(self, name: str, output: CheckedOutput) -> dict[str, Any]:
