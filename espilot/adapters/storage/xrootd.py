@@ -32,7 +32,13 @@ from espilot.adapters.storage.transfer import (
     require_source_size,
     sum_up,
 )
-from espilot.errors import ConfigError, StorageError, StorageFatal, StorageRetryable
+from espilot.errors import (
+    ConfigError,
+    StorageDiffers,
+    StorageError,
+    StorageFatal,
+    StorageRetryable,
+)
 
 _FORM = "write root://HOST:PORT//PATH"
 _UNUSABLE = re.compile(r"[?#&%\"'\s;]")
@@ -40,6 +46,7 @@ _UNUSABLE = re.compile(r"[?#&%\"'\s;]")
 _CHECKSUM = re.compile(r"\badler32\s+([0-9a-fA-F]{1,8})\b")
 _SIZE = re.compile(r"^Size:\s+(\d+)", re.MULTILINE)
 _CODE = re.compile(r"\[(\d{4})\]")
+_LOOK_AT = "look at"
 _MISSING, _REFUSED = "3011", frozenset({"3010", "3025", "3030"})
 
 
@@ -154,7 +161,7 @@ class XrootdStorage:
     def _verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
         what = f"storage {self.url}: {name}"
         size = _SIZE.search(
-            self._run("look at", name, "xrdfs", self._server, "stat", self._file(name))
+            self._run(_LOOK_AT, name, "xrdfs", self._server, "stat", self._file(name))
         )
         try:
             answer = self._run(
@@ -206,7 +213,8 @@ class XrootdStorage:
         except subprocess.TimeoutExpired:
             raise StorageRetryable(f"{what}: xrdcp did not end in time and was ended") from None
         if code:
-            raise _explain(what, process.stderr.read(PIECE_BYTES).decode(errors="replace"))
+            said = process.stderr.read(PIECE_BYTES).decode(errors="replace")
+            raise _explain(what, said, reading=True)
 
     def _run(
         self, action: str, name: str, *argv: str, timeout_s: float = 0.0, allowed: str = ""
@@ -228,7 +236,8 @@ class XrootdStorage:
             text = (done.stderr + done.stdout).decode(errors="replace")
             if not (allowed and f"[{allowed}]" in text):
                 silent = f"{argv[0]} ended with exit code {done.returncode}"
-                raise _explain(what, text if text.strip() else silent)
+                reading = action == _LOOK_AT
+                raise _explain(what, text if text.strip() else silent, reading=reading)
         return done.stdout.decode(errors="replace")
 
     def _environment(self) -> dict[str, str]:
@@ -258,14 +267,15 @@ def _ending_with_us(*argv: str) -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", *argv] if setpriv else list(argv)
 
 
-def _explain(what: str, text: str) -> StorageError:
-    """Say what the tool said, and whether a retry may help."""
+def _explain(what: str, text: str, *, reading: bool) -> StorageError:
+    """Say what the tool said, and whether a retry may help, or what was to be read is missing."""
     said = next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
     said = "".join(c for c in said if c.isprintable())[:200]
     code = _CODE.search(text)
     if (code and code[1] in _REFUSED) or "Auth failed" in text:
         return StorageFatal(f"{what}: {said}; give these credentials the right to do so")
-    return StorageRetryable(f"{what}: {said}; it is tried again")
+    kind = StorageDiffers if reading and code and code[1] == _MISSING else StorageRetryable
+    return kind(f"{what}: {said}; it is tried again")
 
 
 def _read_url(url: str) -> tuple[str, str]:
