@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import boto3
@@ -73,11 +73,15 @@ class S3Client:
         self._authorities.close()
 
     def abort_leftovers(self, key: str) -> None:
-        """Abort what a killed upload of the same name began: its parts cost space for ever."""
-        answer = self.call("list_multipart_uploads", Prefix=key)
-        for each in answer.get("Uploads", ()):
-            if each["Key"] == key:
-                self.call("abort_multipart_upload", Key=key, UploadId=each["UploadId"])
+        """Abort what a killed upload of the same name began: its parts cost space for ever.
+
+        As far as these credentials may: many have no right to list.
+        """
+        with suppress(*FOREIGN_ERRORS):
+            answer = self.call("list_multipart_uploads", Prefix=key)
+            for each in answer.get("Uploads", ()):
+                if each["Key"] == key:
+                    self.call("abort_multipart_upload", Key=key, UploadId=each["UploadId"])
 
     @contextmanager
     def multipart(self, key: str, metadata: Mapping[str, str]) -> Iterator[Multipart]:
