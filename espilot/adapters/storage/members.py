@@ -81,6 +81,8 @@ class MemberStorage(PosixStorage):
         fd = os.open(path, flags, 0o640)
         adler, size_bytes = 1, 0
         with os.fdopen(fd, "wb", buffering=0) as file:
+            if self._file_mode is not None:
+                os.fchmod(fd, self._file_mode)
             for piece in pieces:
                 adler, size_bytes = adler32(piece, adler), size_bytes + len(piece)
                 view = memoryview(piece)
