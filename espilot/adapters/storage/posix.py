@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from isal.isal_zlib import adler32
@@ -101,7 +103,7 @@ class PosixStorage:
     def verify(self, name: str, *, size_bytes: int, adler32: str) -> None:
         """Read `name` and compare."""
         require_name(name, self.url)
-        with self._translated("read", name), (self._directory / name).open("rb") as file:
+        with self._translated("read", name), self._open_stored(name) as file:
             found = _checksum(file.fileno())
         what = f"storage {self.url}: {name}"
         require_same(what, found, size_bytes=size_bytes, adler32=adler32, where="is there")
@@ -163,9 +165,20 @@ class PosixStorage:
     @contextmanager
     def _opened(self, name: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Open for reading from `offset` on."""
-        with self._translated("read", name), (self._directory / name).open("rb") as file:
+        with self._translated("read", name), self._open_stored(name) as file:
             file.seek(offset)
             yield offset, iter(lambda: file.read(_CHUNK_BYTES), b"")
+
+    def _open_stored(self, name: str) -> BinaryIO:
+        """Open a file, and nothing else: a pipe would be waited on for ever."""
+        fd = os.open(self._directory / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise StorageFatal(
+                f"storage {self.url}: cannot read {name}: it is no file; remove what has that name"
+            )
+        os.set_blocking(fd, True)
+        return open(fd, "rb")  # noqa: PTH123
 
     @contextmanager
     def _translated(self, action: str, name: str) -> Iterator[None]:
