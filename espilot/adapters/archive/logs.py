@@ -49,8 +49,8 @@ def pack_logs(
     Left out are names in `leave_out` (inputs and outputs, also with a range id behind), ROOT files,
     programs, cores, links and what is no text. `clean` gets the text block by block, each of whole
     lines. Sources come in the given order until there are `limit_bytes`; of a file that is longer
-    than what is left, head and tail. What grows or goes away meanwhile is packed as far as it is
-    there.
+    than what is left, head and tail; of a line that is too long to be cleaned as a whole, its
+    beginning. What grows or goes away meanwhile is packed as far as it is there.
     LocalError: this disk.
     """
     temporary = target.with_name(f".{target.name}.tmp")
@@ -135,11 +135,31 @@ class _Logs:
         self._left_bytes = 0
 
     def _lines(self, file: IO[bytes], size_bytes: int) -> Iterator[bytes]:
-        """Lines, long ones in parts, up to a number of bytes in all; the last may end anywhere."""
+        """Lines up to a number of bytes in all, the last may end anywhere. Of one that cannot be
+        cleaned as a whole the rest is left out: a secret across a cut would not be known."""
         while size_bytes > 0 and (line := file.readline(min(size_bytes, _HELD_BYTES))):
             size_bytes -= len(line)
             self._left_bytes -= len(line)
-            yield line
+            left_out = self._skip_line(file, size_bytes) if len(line) == _HELD_BYTES else 0
+            size_bytes -= left_out
+            yield _cut(line) if left_out else line
+
+    def _skip_line(self, file: IO[bytes], size_bytes: int) -> int:
+        """Go on behind a line of which a part was read; how many bytes that are."""
+        part, skipped = b"", 0
+        while not part.endswith(b"\n") and skipped < size_bytes:
+            part = file.readline(min(size_bytes - skipped, _HELD_BYTES))
+            if not part:
+                break
+            skipped += len(part)
+        self._left_bytes -= skipped
+        return skipped
+
+
+def _cut(part: bytes) -> bytes:
+    """The whole words of the first part of a line, and that there was more."""
+    words = part.rsplit(None, 1)
+    return (words[0] if len(words) > 1 else b"") + b" ... the rest of this line left out ...\n"
 
 
 def _is_text(file: IO[bytes]) -> bool:
