@@ -18,6 +18,8 @@ from espilot.model import Job
 
 NULL = "NULL"
 _LARGEST_ID = 2**63 - 1
+_NAME_BYTES = 255
+"""No file system takes more."""
 _UNSAFE = frozenset('/\\"\x7f') | {chr(code) for code in range(32)}
 
 
@@ -55,11 +57,11 @@ class JobFacts:
 def is_lfn(name: str) -> bool:
     """True for a flat file name that is safe on disk and in a comma-separated list."""
     return (
-        0 < len(name) <= 255
-        and name not in (".", "..", NULL)
+        name not in ("", ".", "..", NULL)
         and "," not in name
         and not _UNSAFE.intersection(name)
-        and name.isprintable()
+        and name.isprintable()  # so without surrogates, which cannot be encoded
+        and len(name.encode()) <= _NAME_BYTES
     )
 
 

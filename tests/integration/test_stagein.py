@@ -11,11 +11,19 @@ import pytest
 
 from espilot.config import Settings
 from espilot.core.retry import Backoff
-from espilot.errors import InputError, LocalError, StorageDiffers, StorageFatal, StorageRetryable
+from espilot.errors import (
+    InputError,
+    LocalError,
+    MessageError,
+    StorageDiffers,
+    StorageFatal,
+    StorageRetryable,
+)
+from espilot.executors.merge import missing_members
 from espilot.executors.stagein import ADLER_DIFFERS, NO_SPACE, STAGEIN_FAILED, Failure, StageIn
 from espilot.logs import open_log
 from espilot.task_section import TaskConfig
-from espilot.wire.jobfiles import JobInput
+from espilot.wire.jobfiles import JobInput, read_inputs
 from espilot.workers.context import Context
 from espilot.workers.inputs import Sources, local_files
 
@@ -159,3 +167,14 @@ def test_direct_access_without_storages(tmp_path: Path) -> None:
     """An input of which no place is known is an error that names it."""
     with pytest.raises(InputError, match=r"input a\.tar: no storage is known"):
         Sources({}, {}).address_of(ARCHIVE)
+
+
+def test_name_that_no_disk_takes_is_refused(tmp_path: Path) -> None:
+    """Before anybody looks for the file."""
+    name = "\u00e9" * 200
+    with pytest.raises(OSError, match="too long"):
+        (tmp_path / name).is_file()
+    with pytest.raises(MessageError, match="inFiles"):
+        read_inputs({"inFiles": name})
+    with pytest.raises(MessageError, match="writeToFile"):
+        missing_members({"inFiles": "a", "writeToFile": f"lst:{name}"}, [], tmp_path)

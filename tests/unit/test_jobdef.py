@@ -87,6 +87,14 @@ def test_unsafe_names_are_no_lfn(name: str) -> None:
     assert not is_lfn(name)
 
 
+@pytest.mark.parametrize(("letter", "most"), [("x", 255), ("\u00e9", 127), ("\U0001d538", 63)])
+def test_names_are_bounded_in_bytes(letter: str, most: int) -> None:
+    """What a disk refuses is no name, however few letters it has; half a letter is none either."""
+    assert is_lfn(letter * most)
+    assert not is_lfn(letter * (most + 1))
+    assert not is_lfn("a\ud800")
+
+
 LINES = base64.encodebytes(b"--maxEvents=5 " * 20).decode()
 
 
