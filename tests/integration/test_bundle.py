@@ -178,3 +178,16 @@ def test_what_cannot_be_done_is_said(
     assert main(["bundle", str(workdir), "--output", str(tmp_path / "none" / "b.tgz")]) == 73
     assert "--output" in capsys.readouterr().err
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    (tmp_path / "file").touch()
+    assert main(["bundle", str(workdir), "--output", str(tmp_path / "file" / "b.tgz")]) == 73
+    assert "--output" in capsys.readouterr().err
+
+
+def test_directories_and_pipes_in_the_place_of_logs(workdir: Path, tmp_path: Path) -> None:
+    """What is no file is passed over, and nothing waits for it."""
+    (workdir / "logs" / "older").mkdir()
+    os.mkfifo(workdir / "logs" / "pipe")
+    assert main(["bundle", str(workdir), "--output", str(tmp_path / "b.tar.gz")]) == 0
+    members = read(tmp_path / "b.tar.gz")
+    assert "logs/pilot.log" in members
+    assert not {"logs/older", "logs/pipe"} & set(members)
