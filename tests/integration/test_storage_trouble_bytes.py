@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from espilot.adapters.storage import Endpoint, TransferLimits, open_endpoint, open_storage
-from espilot.errors import LocalError
+from espilot.adapters.storage.transfer import BREAKS
+from espilot.errors import LocalError, StorageRetryable
 from espilot.ports import Storage
 
 DATA = bytes(range(256)) * 8192
@@ -92,6 +93,37 @@ def test_disk_that_is_full_for_a_moment(tmp_path: Path) -> None:
         get_with_full_disk(storage, tmp_path / "local" / "got")
         storage.close()
     assert door.asked == 1, "a full disk is no broken connection"
+
+
+class BreakingDoor(BaseHTTPRequestHandler):
+    """Begins at the first byte each time, and breaks at half."""
+
+    protocol_version = "HTTP/1.1"
+    asked = 0
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(DATA)))
+        self.end_headers()
+        self.wfile.write(DATA[: len(DATA) // 2])
+
+
+def test_download_that_breaks_at_the_same_place(tmp_path: Path) -> None:
+    """Where a server always begins anew, the same bytes again are no progress: it is given up."""
+    door = type("Door", (BreakingDoor,), {})
+    limits = TransferLimits(connect_s=5.0, idle_s=5.0, base_s=5.0)
+    with serving(door) as url:
+        storage = open_endpoint(Endpoint(f"{url}/run", limits=limits))
+        with pytest.raises(StorageRetryable):
+            storage.get("x.tar", tmp_path / "got", size_bytes=len(DATA), adler32=ADLER)
+        storage.close()
+    assert door.asked == 1 + BREAKS
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_is_not_the_storages_fault(tmp_path: Path) -> None:

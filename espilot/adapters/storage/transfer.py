@@ -298,13 +298,13 @@ def _receive_into(
     watch: Watch,
 ) -> tuple[int, str]:
     """Write the bytes; after a break open again where it was, as long as that helps."""
-    sink, breaks = Summing(), 0
+    sink, breaks, farthest = Summing(), 0, 0
     while True:
         before = sink.size_bytes
         try:
             with open_from(before) as (start, pieces):
                 if start != before:
-                    sink, before = Summing(), 0
+                    sink = Summing()
                     with _local(target):
                         file.seek(0)
                         file.truncate()
@@ -317,7 +317,9 @@ def _receive_into(
             if sink.size_bytes == size_bytes:
                 return sink.found
         except StorageRetryable:
-            breaks = 0 if sink.size_bytes > before else breaks + 1
+            # From the beginning again to where it was is no progress.
+            breaks = 0 if sink.size_bytes > farthest else breaks + 1
+            farthest = max(farthest, sink.size_bytes)
             if breaks >= BREAKS or watch.remaining_s <= 0:
                 raise
             continue
