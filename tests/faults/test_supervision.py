@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from pilot_run import FAKE, Run, Runner, eventually, job_text, runner_in
-from run_oracle import children_of, processes_of, queued
+from run_oracle import children_of, processes_of
 
 MB = 10**6
 
@@ -189,8 +189,10 @@ def test_stopped_client_is_ended(runner: Runner) -> None:
 def test_lesson_36_nobody_polls_by_time(runner: Runner) -> None:
     """While the payload computes, each of the pilot's processes sleeps: a poll of 10 ms would wake
     it 100 times a second."""
-    run = runner.start(job_text(f"{FAKE} --clients 2 --delay-ms 60000", events=4))
-    eventually(lambda: queued(run.state)["sent"] >= 2, what="ranges in hand")
+    command = f"{FAKE} --clients 2 --delay-ms 60000"
+    run = runner.start(job_text(command, events=4, drain={"grace_s": 4.0}))
+    eventually(lambda: run.log.count("client connected") == 2, what="clients at work")
+    time.sleep(1.0)
     pids = [run.process.pid, *children_of(run.process.pid)]
     seconds = 4.0
     before, began = [wakeups(pid) for pid in pids], time.monotonic()
@@ -198,6 +200,7 @@ def test_lesson_36_nobody_polls_by_time(runner: Runner) -> None:
     lasted_s = time.monotonic() - began
     rates = [(wakeups(pid) - n) / lasted_s for pid, n in zip(pids, before, strict=True)]
     run.process.send_signal(signal.SIGTERM)
+    assert run.end() == 3, run.log[-3000:]
     assert len(rates) >= 5
     assert max(rates) < 30.0, rates
 
