@@ -72,6 +72,9 @@ class _Level:
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
         self._identity = _identity(fd)
+        with suppress(OSError):
+            # Some programs leave directories that even their owner may not change.
+            os.fchmod(fd, 0o700)
         with os.scandir(fd) as entries:
             found = list(entries)
         self.below = [each.name for each in found if each.is_dir(follow_symlinks=False)]

@@ -12,6 +12,7 @@ from espilot.errors import LocalError, NoDirectoryError, NoSpaceError, StorageFa
 from espilot.payload.template import parse_template
 from espilot.supervisor.container import container_words
 from espilot.supervisor.payload import payload_command
+from espilot.supervisor.statedir import require_utf8
 from espilot.workers.access_point import access_point, require_shared
 from espilot.workers.context import Context
 from espilot.workers.local_task import read_local_task
@@ -30,6 +31,7 @@ def check(context: Context, *, recovering: bool = False) -> None:
     `UsageError`, `LocalError`, `StorageFatal`.
     """
     check_payload(context)
+    require_utf8(context.workdir)
     place = access_point(context.server_url)
     if place is not None:
         require_shared(context, place)

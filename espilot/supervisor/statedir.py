@@ -123,7 +123,7 @@ def require_utf8(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise UsageError(
-            f"the state directory {str(path)!r} has a name that is not UTF-8; "
+            f"the directory {str(path)!r} has a name that is not UTF-8; "
             "choose another --workdir or --state-dir"
         ) from None
 

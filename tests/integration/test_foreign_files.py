@@ -4,8 +4,10 @@ long."""
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from espilot.adapters.archive.logs import pack_logs
 from espilot.adapters.disk import remove_path
 from espilot.adapters.leftovers import Leftovers, remove_leftovers
-from espilot.foreign_files import walk_files
+from espilot.foreign_files import remove_tree, walk_files
 from espilot.supervisor import bundle
 
 LEVELS = 2500
@@ -99,3 +101,23 @@ def test_walk_is_sorted_and_follows_no_link(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [path for path, _ in walk_files(tmp_path, deepest=1)][-1] == f"{tmp_path}/c"
     assert list(walk_files(tmp_path / "gone")) == [(f"{tmp_path}/gone", [])]
+
+
+def test_a_directory_that_may_not_be_changed_is_removed(tmp_path: Path) -> None:
+    """Some programs take the right to write away from what they keep; its owner gives it back."""
+    place = Path(tempfile.mkdtemp(prefix="espilot-t", dir="/tmp"))
+    user = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(place, user, -1)
+    try:
+        os.seteuid(user)
+        try:
+            (place / "kept" / "cache").mkdir(parents=True)
+            (place / "kept" / "cache" / "file").write_bytes(b"x")
+            (place / "kept" / "cache").chmod(0o555)
+            (place / "kept").chmod(0o555)
+            remove_tree(place / "kept")
+        finally:
+            os.seteuid(os.getuid())
+        assert not (place / "kept").exists()
+    finally:
+        shutil.rmtree(place)
