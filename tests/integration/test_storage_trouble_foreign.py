@@ -191,6 +191,21 @@ def test_tool_that_gives_all_and_does_not_end(
         storage.get("x.tar", tmp_path / "got", size_bytes=1, adler32="00000001")
 
 
+def test_object_store_that_tells_nothing(tmp_path: Path) -> None:
+    """A good answer without what an upload in parts needs fails this try."""
+    data = bytes(6 * 2**20)
+    source = tmp_path / "x.tar"
+    source.write_bytes(data)
+    with answering(say("200 Fine\nContent-Length: 0")) as port:
+        here = f"http://127.0.0.1:{port}"
+        storage = open_endpoint(
+            Endpoint("s3://bucket/run", endpoint_url=here, part_bytes=5 * 2**20, limits=QUICK)
+        )
+        with pytest.raises(StorageRetryable, match="has no UploadId"):
+            storage.put(source, "x.tar", size_bytes=len(data), adler32=f"{zlib.adler32(data):08x}")
+        storage.close()
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate for this machine, and its key beside it."""

@@ -240,7 +240,7 @@ class S3Storage:
     def _verify_stored(self, name: str, upload: _Upload, sums: Crc32 | Md5) -> None:
         """Ask the store what it has; where it tells no checksum that we know, read it back."""
         answer = self._connected().call("head_object", Key=upload.key, ChecksumMode="ENABLED")
-        if answer["ContentLength"] == upload.size_bytes and sums.agree(answer):
+        if answer.get("ContentLength") == upload.size_bytes and sums.agree(answer):
             return
         try:
             self.verify(name, size_bytes=upload.size_bytes, adler32=upload.adler32)

@@ -90,7 +90,7 @@ class S3Client:
             "create_multipart_upload", Key=key, Metadata=dict(metadata), ChecksumAlgorithm="CRC32"
         )
         algorithm = str(answer.get("ChecksumAlgorithm", ""))
-        multipart = Multipart(self, key, answer["UploadId"], algorithm)
+        multipart = Multipart(self, key, _told(answer, "UploadId"), algorithm)
         try:
             yield multipart
         finally:
@@ -115,7 +115,7 @@ class Multipart:
         answer = self._client.call(
             "upload_part", PartNumber=number, Body=body, **checksum, **self._of
         )
-        part = {"PartNumber": number, "ETag": answer["ETag"]}
+        part = {"PartNumber": number, "ETag": _told(answer, "ETag")}
         if "ChecksumCRC32" in checksum:
             part["ChecksumCRC32"] = checksum["ChecksumCRC32"]
         with self._lock:
@@ -135,6 +135,13 @@ class Multipart:
         except FOREIGN_ERRORS:
             # The error that led here is the one to tell; the next try of the name aborts again.
             return
+
+
+def _told(answer: Mapping[str, Any], field: str) -> str:
+    """What the store must tell; what stands before it may have answered in its place."""
+    if field not in answer:
+        raise StorageRetryable(f"the object store's answer has no {field}; it is tried again")
+    return str(answer[field])
 
 
 def explain(what: str, error: Exception, *, renewable: bool) -> StorageError:
