@@ -76,6 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEFORE] = belongings()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # Below nohup: a handler keeps us as safe, and what we start does not inherit it.
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
