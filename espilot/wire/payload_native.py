@@ -77,11 +77,16 @@ def parse_pilot(message: bytes) -> FromPilot:
 
 def kind_of(message: bytes) -> str:
     """Return the type of a message that may be unusable otherwise; empty when it has none."""
-    try:
-        kind = _unpacked(message).get("t")
-    except MessageError:
-        return ""
+    kind = readable_fields(message).get("t")
     return printable(kind) if isinstance(kind, str) else ""
+
+
+def readable_fields(message: bytes) -> Fields:
+    """Return the fields of a message that may be unusable otherwise; none when nothing is read."""
+    try:
+        return _unpacked(message)
+    except MessageError:
+        return {}
 
 
 def _parse_with(parsers: Mapping[str, Callable[[Fields], M]], message: bytes) -> M:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgpack
-
+from espilot.wire import payload_native as native
 from espilot.wire.payload import MAX_ID_CHARS, printable
-from espilot.wire.payload_native import MAX_ITEMS
 
 OUTCOMES = ("done", "failed")
 UNKNOWN = "message"
@@ -19,7 +15,7 @@ def about_of(message: bytes) -> tuple[str, bool]:
 
     A payload may wait for the answer to its `hello` or `ready`: it must hear that there is none.
     """
-    fields = _fields_of(message)
+    fields = native.readable_fields(message)
     kind, range_id = fields.get("t"), fields.get("id")
     if type(kind) is not str or not kind:
         return UNKNOWN, False
@@ -30,11 +26,3 @@ def about_of(message: bytes) -> tuple[str, bool]:
 
 def _is_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_CHARS and text.isprintable()
-
-
-def _fields_of(message: bytes) -> dict[Any, Any]:
-    try:
-        fields = msgpack.unpackb(message, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
-        return {}
-    return fields if isinstance(fields, dict) else {}
